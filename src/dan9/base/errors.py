@@ -96,7 +96,7 @@ class Dan9Error(Exception):
         return f"{self.text} ({self.hint})" if self.hint else self.text
 
 
-class Refused(Dan9Error):  # noqa: N818  (the field says "refused"; it is an answer)
+class Refused(Dan9Error):
     """An answer that says no. The daemon that raised it goes on."""
 
     code = "refused"
