@@ -1,0 +1,1 @@
+"""The system daemons, one file each; they meet by address and never import one another."""
