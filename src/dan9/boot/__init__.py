@@ -1,0 +1,1 @@
+"""A kernel with the system daemons, configured by `dan9.toml`."""
