@@ -1,0 +1,89 @@
+# Everything that one does with a checkout of Dan9. `make help` lists it.
+#
+#   make run      see it at work       make test     prove that it works
+#
+# PYTHON=python3.12 chooses the interpreter; DAN9_PURE=1 leaves the kernel
+# uncompiled, as does a machine without a C compiler.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/ready
+# Tests that run on the compiled kernel too; all others run on its source only.
+BOTH   := $(wildcard tests/kernel tests/contracts tests/stateful)
+PYTEST  = $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench compiled pure clean coverage
+
+help:
+	@echo "make run      create .venv, install Dan9, boot a system and show it at work (ONCE=1: then stop)"
+	@echo "make test     create .venv if need be and run the whole test suite"
+	@echo "make check    lint, types, layers and spelling only"
+	@echo "make format   format the sources"
+	@echo "make bench    measure, and write the tables to benchmarks/results/"
+	@echo "make compiled / make pure   compile the kernel in place / take the compiled modules away"
+	@echo "make clean    remove everything that make has made"
+
+# The environment is made again only when what it holds has changed. pip gets
+# no compiler to run: every dependency comes as a wheel.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"dan9: Python 3.11 or later is needed, $(PYTHON) is {v[0]}.{v[1]}; name another one: make PYTHON=python3.12 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "dan9: Python's venv module is missing; install it (Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "dan9: installing into $(VENV) (about a minute the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $(READY)
+
+# hatch_build.py compiles only what has changed, so this is cheap to ask for.
+compiled: $(READY)
+	@$(BIN)/python hatch_build.py in-place $(if $(CI),--required)
+
+pure: $(READY)
+	@$(BIN)/python hatch_build.py pure
+
+run: compiled
+	@$(BIN)/python examples/basic.py $(if $(ONCE),--once,--stay)
+
+# The suite runs on the source. What rests on the kernel runs once more on the
+# compiled kernel, unless there is none (DAN9_PURE=1, no compiler).
+test: $(READY)
+	@DAN9_PURE=1 $(PYTEST) $(ARGS)
+ifneq ($(DAN9_PURE),1)
+ifneq ($(BOTH),)
+	@$(MAKE) --no-print-directory compiled
+	@test "$$($(BIN)/python hatch_build.py state)" = pure || { echo "dan9: and on the compiled kernel:"; $(PYTEST) $(BOTH) $(ARGS); }
+endif
+endif
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: $(READY)
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+coverage: $(READY)
+	@$(BIN)/coverage erase
+	@DAN9_PURE=1 $(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report
+
+bench: compiled
+	@$(BIN)/python -m benchmarks
+
+# Longer trials, by name: make soak, make kill … run benchmarks or tests of
+# that name where they exist.
+TRIALS := $(notdir $(basename $(wildcard tests/trials/*.py)))
+.PHONY: $(TRIALS)
+$(TRIALS): compiled
+	@$(BIN)/python tests/trials/$@.py
+
+clean:
+	@test ! -x $(BIN)/python || $(BIN)/python hatch_build.py pure >/dev/null
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
