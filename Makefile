@@ -21,7 +21,7 @@ help:
 	@echo "make test     create .venv if need be and run the whole test suite"
 	@echo "make check    lint, types, layers and spelling only"
 	@echo "make format   format the sources"
-	@echo "make bench    measure, and write the tables to benchmarks/results/"
+	@echo "make bench    measure, and keep the tables in build/benchmarks/"
 	@echo "make compiled / make pure   compile the kernel in place / take the compiled modules away"
 	@echo "make clean    remove everything that make has made"
 
@@ -74,7 +74,7 @@ coverage: $(READY)
 	@$(BIN)/coverage report
 
 bench: compiled
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 # Longer trials, by name: make soak, make kill … run benchmarks or tests of
 # that name where they exist.

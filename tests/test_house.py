@@ -98,11 +98,13 @@ def test_needed_programs_are_installed_in_ci() -> None:
     """Each program that a test needs has its package in .ci/packages."""
     rows = (ROOT / ".ci" / "packages").read_text("utf-8").splitlines()
     known = {row.split()[0] for row in rows if row.strip() and not row.startswith("#")}
-    needed = set()
+    needed: set[str] = set()
     for path in TESTS:
-        for call in re.findall(r"\bneeds\(([^)]*)\)", path.read_text("utf-8")):
-            needed.update(re.findall(r'^"([\w.+-]+)"|, "([\w.+-]+)"', call))
-    assert {name for pair in needed for name in pair if name} <= known
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="needs"), args=names):
+                    needed.update(ast.literal_eval(name) for name in names)
+    assert needed <= known
 
 
 def test_no_file_names_this_machine() -> None:
