@@ -11,8 +11,7 @@ every layer logs and none may import the daemon that collects.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field, fields, is_dataclass
 
 from dan9.base.address import kebab
 
@@ -37,8 +36,6 @@ __all__ = [
     "event_form",
 ]
 
-_NOTHING: Mapping[str, object] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
@@ -57,7 +54,7 @@ class LogEntry:
     level: str
     source: str
     text: str
-    fields: Mapping[str, object] = _NOTHING
+    fields: Mapping[str, object] = field(default_factory=dict)
     trace: str = ""
 
 
@@ -158,7 +155,7 @@ class DeadLetter(Event):
 
     sender: str = ""
     type: str = ""
-    payload: Mapping[str, object] = _NOTHING
+    payload: Mapping[str, object] = field(default_factory=dict)
     id: str = ""
     reason: str = ""
     text: str = ""
@@ -213,7 +210,7 @@ def event_form(event: Event | LogEntry) -> dict[str, object]:
     """
     assert is_dataclass(event)
     form: dict[str, object] = {"event": kebab(type(event).__name__)}
-    for field in fields(event):
-        value = getattr(event, field.name)
-        form[field.name] = dict(value) if isinstance(value, Mapping) else value
+    for each in fields(event):
+        value = getattr(event, each.name)
+        form[each.name] = dict(value) if isinstance(value, Mapping) else value
     return form

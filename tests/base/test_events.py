@@ -1,0 +1,41 @@
+"""Events as plain maps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from dan9.base import events
+
+
+@pytest.mark.parametrize("name", [name for name in events.__all__ if name != "event_form"])
+def test_every_event_is_frozen_and_prints_as_json(name: str) -> None:
+    """Each record can be made from time and address, cannot be changed, and is plain."""
+    kind = getattr(events, name)
+    record = kind(1.0, "info", "a", "b") if kind is events.LogEntry else kind(1.0, "d9://a/b/c")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        record.time = 2.0
+    form = events.event_form(record)
+    assert json.loads(json.dumps(form)) == form
+    assert form["time"] == 1.0
+
+
+def test_a_dead_letter_keeps_its_facts() -> None:
+    """Everything that is known of the message is in the form."""
+    letter = events.DeadLetter(
+        2.0, "d9://a/b/c", "d9://x/y/z", "add", {"by": 1}, "m-1", "stopped", "", 1.0
+    )
+    assert events.event_form(letter) == {
+        "event": "dead-letter",
+        "time": 2.0,
+        "address": "d9://a/b/c",
+        "sender": "d9://x/y/z",
+        "type": "add",
+        "payload": {"by": 1},
+        "id": "m-1",
+        "reason": "stopped",
+        "text": "",
+        "sent": 1.0,
+    }
