@@ -18,9 +18,9 @@ from typing import Any, Final
 from dan9.base import atoms, containers
 from dan9.base.duration import DurationMark, TimeMark
 from dan9.base.errors import BadConfig
-from dan9.base.shape import Misfit, SchemaDraft, Shape
+from dan9.base.shape import Shape
 
-__all__ = ["Misfit", "SchemaDraft", "Shape", "resolve", "shape_of"]
+__all__ = ["resolve", "shape_of"]
 
 _BY_MSGSPEC: Final = {("uuid", "UUID"), ("decimal", "Decimal"), ("datetime", "date")}
 
@@ -59,7 +59,7 @@ def _evaluate(
     try:
         # The text is the user's own source, compiled as part of the module it stands in.
         return eval(text, globalns, dict(localns))  # noqa: S307
-    except Exception as error:  # noqa: BLE001  (evaluating source may raise anything)
+    except Exception as error:
         what = "reply" if name == "return" else name
         raise BadConfig(
             f"{where}: the annotation of {what}, {text!r}, cannot be resolved: {error}",

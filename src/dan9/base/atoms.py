@@ -7,7 +7,7 @@ outside its grammar.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from dan9.base import forms
@@ -103,6 +103,7 @@ def _take_any(value: Any) -> Any:
 
 
 def take_list(value: Any, inner: Take) -> list[Any]:
+    """Take every item; a misfit says which."""
     if not isinstance(value, (list, tuple)):
         if not isinstance(value, (set, frozenset)):
             raise Misfit("a list", value)
@@ -117,12 +118,13 @@ def take_list(value: Any, inner: Take) -> list[Any]:
 
 
 def take_map(value: Any, inner: Take) -> dict[str, Any]:
+    """Take every value of a map with text keys; a misfit says which."""
     if not isinstance(value, Mapping):
         raise Misfit("a map", value)
     out: dict[str, Any] = {}
     key: Any = ""
     try:
-        for key, item in value.items():  # noqa: B007  (named by the error)
+        for key, item in value.items():
             if not isinstance(key, str):
                 raise Misfit("", text=f"has the key {key!r}: map keys are text")
             out[key] = inner(item)
@@ -222,7 +224,7 @@ _SECONDS: Final = "seconds, or text such as 250ms 30s 5m 2h 7d"
 ANY = Shape(
     "any value",
     _take_any,
-    lambda value: True,
+    lambda _: True,
     {},
     plain=forms.plain_of,
     wire=forms.wire_of,
@@ -321,13 +323,13 @@ def opaque(annotation: object) -> Shape:
     """The shape of what cannot come from outside."""
     said = getattr(annotation, "__name__", None) or repr(annotation)
 
-    def take(value: Any) -> Any:
+    def take(_: Any) -> Any:
         raise Misfit("", text=f"takes a {said}, which cannot come from outside this process")
 
     return Shape(
         f"a {said}",
         take,
-        lambda value: False,
+        lambda _: False,
         {"description": f"a {said}; only for callers in the same process"},
         plain=forms.plain_of,
         wire=forms.wire_of,

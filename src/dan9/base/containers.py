@@ -14,8 +14,8 @@ from typing import Any
 
 from dan9.base import forms
 from dan9.base.address import kebab
+from dan9.base.atoms import NONE, take_list, take_map
 from dan9.base.errors import BadConfig, BadPayload
-from dan9.base.atoms import ANY, NONE, take_list, take_map
 from dan9.base.shape import Json, Misfit, SchemaDraft, Shape, Take
 
 __all__ = [
@@ -270,7 +270,7 @@ def by_msgspec(annotation: Any, kind: type) -> Shape:
         says,
         take,
         lambda value: isinstance(value, kind),
-        lambda draft: {"type": "string", "format": kind.__name__.lower()},
+        lambda _: {"type": "string", "format": kind.__name__.lower()},
         plain=forms.plain_of,
         wire=forms.wire_of,
     )
@@ -351,7 +351,8 @@ class _Record:
             defaults = self.kind.__struct_defaults__  # type: ignore[attr-defined]  # Struct
             return name in fields[: len(fields) - len(defaults)]
         if hasattr(self.kind, "__dataclass_fields__"):
-            from dataclasses import MISSING, fields as fields_of
+            from dataclasses import MISSING
+            from dataclasses import fields as fields_of
 
             for field in fields_of(self.kind):
                 if field.name == name:

@@ -46,7 +46,7 @@ Time = Annotated[float, TimeMark]
 """A parameter or field in UTC seconds since 1970 that also takes ISO-8601 text from outside."""
 
 
-def parse_duration(value: float | str) -> float:
+def parse_duration(value: object) -> float:
     """Return the seconds that a number, `250ms`, `1h30m` or `1.5` stands for.
 
     Raises:
@@ -102,7 +102,7 @@ def format_duration(seconds: float) -> str:
     return "".join(parts)
 
 
-def parse_time(value: float | str) -> float:
+def parse_time(value: object) -> float:
     """Return the UTC seconds since 1970 that a number or ISO-8601 text stands for.
 
     Text without an offset is UTC.

@@ -9,6 +9,7 @@ be heard of then and not at the first checkpoint.
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from typing import Annotated, Any, Final, TypeVar, final
 
 from dan9.base import forms
 from dan9.base.address import kebab
-from dan9.base.annotation import Misfit, SchemaDraft, Shape, resolve, shape_of
+from dan9.base.annotation import resolve, shape_of
 from dan9.base.errors import BadConfig, BadPayload, Corrupt
+from dan9.base.shape import Misfit, SchemaDraft, Shape
 
 __all__ = ["CONFIG", "MISSING", "Config", "ConfigMark", "Field", "Fields"]
 
@@ -95,10 +97,18 @@ class Fields:
             BadConfig: A field is no schema type, has a handler's name, its default does not fit, or
                 a state has none.
         """
-        self = object.__new__(cls)
+        return cls(owner, stop_at, handlers, localns)
+
+    def __init__(
+        self,
+        owner: type,
+        stop_at: type | None,
+        handlers: Iterable[str],
+        localns: Mapping[str, object] | None,
+    ) -> None:
         self._owner = owner.__qualname__
         self._id = ""
-        self.all = {}
+        self.all: dict[str, Field] = {}
         skipped = set(stop_at.__mro__) if stop_at is not None else {object}
         for base in reversed(owner.__mro__):
             if base not in skipped:
@@ -117,7 +127,6 @@ class Fields:
             for name, field in self.all.items()
             if field.shape.is_mutable and not _is_atom(field.default)
         )
-        return self
 
     def _read(self, base: type, owner: type, localns: Mapping[str, object] | None) -> None:
         written = {
@@ -324,8 +333,7 @@ def _annotations(cls: type) -> dict[str, object]:
         import annotationlib
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    found: dict[str, object] = cls.__dict__.get("__annotations__", {})
-    return found
+    return inspect.get_annotations(cls)
 
 
 def _is_class_var(annotation: object) -> bool:

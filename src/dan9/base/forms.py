@@ -138,10 +138,11 @@ _RARE: Final[tuple[tuple[str, Callable[[Any], object]], ...]] = (
 
 
 def _base_of(value: object) -> object:
-    for base in (str, bytes, int, float):
-        if isinstance(value, base):
-            return base(value)
-    return value  # pragma: no cover  (the caller looked)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return bytes(value)
+    return int(value) if isinstance(value, int) else float(value)  # type: ignore[arg-type]  # looked
 
 
 def record_names(cls: type) -> tuple[str, ...] | None:

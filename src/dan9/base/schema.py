@@ -21,9 +21,10 @@ from typing import Any, Final, final
 
 from dan9.base import arguments, forms
 from dan9.base.address import kebab
-from dan9.base.annotation import Misfit, SchemaDraft, Shape, resolve, shape_of
+from dan9.base.annotation import resolve, shape_of
 from dan9.base.errors import BadConfig, BadPayload
 from dan9.base.fields import CONFIG, Config, ConfigMark, Field, Fields
+from dan9.base.shape import Misfit, SchemaDraft, Shape, Take
 
 __all__ = ["CONFIG", "Config", "ConfigMark", "Field", "Fields", "Parameter", "Signature"]
 
@@ -103,7 +104,7 @@ class Signature:
         cls,
         function: Callable[..., object],
         *,
-        type: str,
+        type: str,  # noqa: A002  (the word of the message)
         localns: Mapping[str, object] | None = None,
         bound: bool = True,
     ) -> Signature:
@@ -119,14 +120,22 @@ class Signature:
             BadConfig: `*args`, a positional-only parameter, two parameters of one key, or an
                 annotation that cannot be resolved or contradicts the data forms.
         """
+        return cls(function, type, localns, bound)
+
+    def __init__(
+        self,
+        function: Callable[..., object],
+        type_: str,
+        localns: Mapping[str, object] | None,
+        bound: bool,
+    ) -> None:
         target = inspect.unwrap(function)
-        where = f"{getattr(target, '__qualname__', type)}()"
+        where = f"{getattr(target, '__qualname__', type_)}()"
         names, defaults, keyword_only, rest = _parameters(target, where)
         hints = resolve(target, getattr(target, "__annotations__", {}), where, localns)
         doc = inspect.cleandoc(function.__doc__ or "")
         said = _argument_docs(doc)
-        self = object.__new__(cls)
-        self.type = type
+        self.type = type_
         self.doc = doc
         self.summary = doc.partition("\n")[0]
         self._instance = names.pop(0) if bound and names else ""
@@ -142,7 +151,7 @@ class Signature:
             )
             for name in names
         )
-        self._takes = {}
+        self._takes: dict[str, tuple[str, Take]] = {}
         for parameter in self.parameters:
             entry = (parameter.name, parameter.shape.take)
             for key in {parameter.key: 0, _key(parameter.name): 0}:
@@ -158,7 +167,6 @@ class Signature:
         self.needs_conversion = self.reply.plain is not None
         self.plain = self.reply.plain or _same
         self.wire = self.reply.wire or _same
-        return self
 
     def bind(self, payload: Mapping[str, object]) -> dict[str, object]:
         """Check a payload from outside; return keyword arguments under their Python names.

@@ -18,7 +18,7 @@ Take = Callable[[Any], Any]
 Json = dict[str, Any]
 
 
-class Misfit(Exception):  # noqa: N818  (never leaves base: the callers make it a BadPayload)
+class Misfit(Exception):
     """A value does not fit; `path` grows from the inside out while it rises."""
 
     def __init__(self, says: str, value: object = None, *, text: str = "", hint: str = "") -> None:
