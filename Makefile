@@ -43,7 +43,7 @@ pure: $(READY)
 	@$(BIN)/python hatch_build.py pure
 
 run: compiled
-	@$(BIN)/python examples/basic.py $(if $(ONCE),--once,--stay)
+	@$(BIN)/python examples/basic.py $(if $(ONCE),--once)
 
 # The suite runs on the source. What rests on the kernel runs once more on the
 # compiled kernel, unless there is none (DAN9_PURE=1, no compiler).
