@@ -64,6 +64,7 @@ class House:
 
 @pytest.fixture(params=["openat2", "walk"])
 def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
+    """A house by each way of confinement; what is outside must be as it was."""
     made = House(tmp_path, by_walk=request.param == "walk")
     if request.param == "openat2" and made.root.by_walk:
         pytest.skip("this kernel, or its filter, has no openat2")
@@ -385,6 +386,7 @@ def test_attack_trap_under_the_temporary_name(house: House) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB in memory."""
     place = tmp_path / "disk"
     place.mkdir()
     done = subprocess.run(

@@ -25,6 +25,8 @@ _NEEDS_CARE = re.compile("[\udc80-\udcff\uef80-\uefff]")
 def text_of(name: bytes) -> str:
     """Return a file's name (or a link's text) as text that every wire can carry."""
     text = name.decode("utf-8", "surrogateescape")
+    if text.isascii():
+        return text
     return _NEEDS_CARE.sub(_raw, text)
 
 

@@ -12,6 +12,7 @@ import functools
 import grp
 import os
 import pwd
+import re
 import stat as modes
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -206,60 +207,84 @@ class FileTree:
         Links are listed as links and never followed below `path`.
         """
         parts = components(path)
+        prefix = join(parts).rstrip("/")
         wanted = matcher(pattern) if pattern is not None else None
-        by_path = pattern is not None and "/" in pattern
-        out: list[Entry] = []
+        skip = len(prefix) + 1 if pattern is not None and "/" in pattern else None
         with refusing(path):
             fd = self.root.open(b"/".join(parts), os.O_RDONLY | os.O_DIRECTORY)
-        prefix = join(parts).rstrip("/")
-        todo = self._scan(fd, prefix)
+        out: list[Entry] = []
+        todo = self._scan(fd, parts, wanted, skip, recursive)
         while todo:
             entry, below = todo.pop()
-            name = entry["path"][len(prefix) + 1 :] if by_path else entry["name"]
-            if wanted is None or wanted.match(name):
+            if entry is not None:
                 out.append(entry)
                 if len(out) > self.max_entries:
-                    raise TooLarge(
-                        f"{path!r} has more than {self.max_entries} entries",
-                        hint="give a pattern, list it folder by folder, or raise max_entries",
-                    )
-            if recursive and below is not None:
+                    raise self._too_many(path)
+            if below is not None:
                 try:
-                    inner = self.root.open(below, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                    name = b"/".join(below)
+                    inner = self.root.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
                 except OSError as error:
-                    entry["error"] = refusal(error, entry["path"]).code
+                    if entry is not None:
+                        entry["error"] = refusal(error, entry["path"]).code
                 else:
-                    todo.extend(self._scan(inner, entry["path"]))
+                    todo.extend(self._scan(inner, below, wanted, skip, recursive))
         return out
 
-    def _scan(self, fd: int, prefix: str) -> list[tuple[Entry, bytes | None]]:
-        """Return a directory's entries, last first (a stack), and close it."""
-        found: list[tuple[Entry, bytes | None]] = []
-        folder = components(prefix or "/")
+    def _scan(
+        self,
+        fd: int,
+        folder: list[bytes],
+        wanted: re.Pattern[str] | None,
+        skip: int | None,
+        recursive: bool,
+    ) -> list[tuple[Entry | None, list[bytes] | None]]:
+        """Return a directory's entries, last first (a stack), and close it.
+
+        Each is the entry, None if it is not wanted, and the folder to look into, if any.
+        What is not wanted costs no stat: the pattern is asked first.
+        """
+        found: list[tuple[str, Entry | None, list[bytes] | None]] = []
+        prefix = join(folder).rstrip("/")
         try:
             with refusing(prefix or "/"), os.scandir(fd) as entries:
                 for each in entries:
+                    raw = os.fsencode(each.name)
+                    name = text_of(raw)
+                    path = f"{prefix}/{name}"
+                    below = None
+                    if recursive and each.is_dir(follow_symlinks=False):
+                        below = [*folder, raw]
+                    if wanted is not None and not wanted.match(
+                        name if skip is None else path[skip:]
+                    ):
+                        if below is not None:
+                            found.append((name, None, below))
+                        continue
                     try:
                         info = each.stat(follow_symlinks=False)
                     except FileNotFoundError:
                         continue  # went while we looked: then it is not there
-                    raw = os.fsencode(each.name)
-                    name = text_of(raw)
-                    below = None
-                    if modes.S_ISDIR(info.st_mode):
-                        below = b"/".join([*folder, raw])
                     entry = Entry(
                         name=name,
-                        path=f"{prefix}/{name}",
+                        path=path,
                         type=kind_of(info.st_mode),
                         size=info.st_size,
                         mtime=info.st_mtime,
                     )
-                    found.append((entry, below))
+                    found.append((name, entry, below))
+                    if len(found) > self.max_entries:
+                        raise self._too_many(prefix or "/")
         finally:
             os.close(fd)
         found.sort(key=_by_name, reverse=True)
-        return found
+        return [(entry, below) for _, entry, below in found]
+
+    def _too_many(self, path: str) -> TooLarge:
+        return TooLarge(
+            f"{path!r} has more than {self.max_entries} entries",
+            hint="give a pattern, list it folder by folder, or raise max_entries",
+        )
 
     def _too_large(self, path: str, wanted: int) -> TooLarge:
         return TooLarge(
@@ -289,8 +314,8 @@ def opened(fd: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _by_name(item: tuple[Entry, bytes | None]) -> str:
-    return item[0]["name"]
+def _by_name(item: tuple[str, Entry | None, list[bytes] | None]) -> str:
+    return item[0]
 
 
 # Users and groups change seldom; a lookup reads a file (or asks a directory server).
