@@ -335,15 +335,18 @@ class _Record:
                 hint="define what it names at the head of its module",
             ) from None
         names = forms.record_names(self.kind) or tuple(hints)
-        self.required = [name for name in names if self._is_required(name)]
+        self.required = [name for name in names if self._is_required(name, hints.get(name))]
         for name in names:
             self.keys[kebab(name)] = name
             self.keys[name] = name
         self.shapes = {name: self.shape_of(hints.get(name, Any)) for name in names}
         return self.shapes
 
-    def _is_required(self, name: str) -> bool:
+    def _is_required(self, name: str, hint: Any) -> bool:
         if self.is_map:
+            # Python does not see these two through annotations that are text.
+            if typing.get_origin(hint) in (typing.Required, typing.NotRequired):
+                return typing.get_origin(hint) is typing.Required
             return name in self.kind.__required_keys__  # type: ignore[attr-defined]  # TypedDict
         struct = getattr(self.kind, "__struct_config__", None)
         if struct is not None:
