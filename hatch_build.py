@@ -96,7 +96,10 @@ def compile_modules(root: Path, target: Path, *, required: bool = False) -> list
         try:
             return _mypyc(root, modules, work, target)
         except subprocess.CalledProcessError as error:
-            why_not = f"mypyc failed: {_last_lines(error.stdout)}"
+            log = root / "build" / "mypyc.log"
+            log.parent.mkdir(exist_ok=True)
+            log.write_text(error.stdout, "utf-8")
+            why_not = f"mypyc failed (all of it: build/mypyc.log): {_last_lines(error.stdout)}"
         finally:
             shutil.rmtree(work, ignore_errors=True)
     if required:
@@ -227,7 +230,7 @@ def _hashes(root: Path) -> dict[str, str]:
 def _last_lines(output: str | None) -> str:
     lines = [line.strip() for line in (output or "").splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
-    return " | ".join((errors or lines)[-6:])
+    return " | ".join((errors or lines)[-2:])
 
 
 def main(arguments: list[str]) -> int:
