@@ -66,7 +66,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
         for path in built:
             build_data["force_include"][str(path)] = str(path.relative_to(self._folder))
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002  (hatchling's signature)
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove the temporary folder."""
         if folder := getattr(self, "_folder", None):
             shutil.rmtree(folder, ignore_errors=True)
