@@ -116,6 +116,13 @@ class ByteQueue:
             self._chunks.append(data)
             self.size += len(data)
 
+    def put_back(self, data: bytes) -> None:
+        """Undo a take: `data` is what will be taken next."""
+        self._gather()
+        self._gathered[:0] = data
+        self._searched = 0
+        self.size += len(data)
+
     def clear(self) -> None:
         """Throw away what nobody took."""
         self._chunks.clear()

@@ -13,21 +13,36 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpcore
 import httpx
 
-from dan9.base.errors import BadPayload, Closed, Dan9Error, TimedOut, TlsFailed, Unreachable
-from dan9.daemons.network_wires import refusal
+from dan9.base.errors import BadPayload, Closed, Dan9Error, TlsFailed, Unreachable
+from dan9.daemons.network_wires import WaitedTooLong, refusal
 
-__all__ = ["Browser"]
+__all__ = ["Browser", "Page"]
 
 Resolve = Callable[[str, int], Awaitable[tuple[str, ...]]]
 """Host and port to checked addresses; raises NotAllowed or Unreachable."""
 
 REDIRECTS: Final = 20
 PIECE: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A whole answer."""
+
+    status: int
+    reason: str
+    url: str
+    version: str
+    headers: dict[str, str]
+    content: bytes
+    charset: str | None
+    redirects: list[str]
 
 
 class Browser:
@@ -62,7 +77,7 @@ class Browser:
         timeout_s: float | None,
         follow_redirects: bool,
         max_bytes: int,
-    ) -> dict[str, Any]:
+    ) -> Page:
         """Send one request and return the whole answer; any status is an answer.
 
         Raises:
@@ -83,16 +98,16 @@ class Browser:
             raise _refusal(error, method, url) from error
         finally:
             await answer.aclose()
-        return {
-            "status": answer.status_code,
-            "reason": answer.reason_phrase,
-            "url": str(answer.url),
-            "version": answer.http_version,
-            "headers": dict(answer.headers),
-            "content": content,
-            "encoding": answer.charset_encoding,
-            "redirects": [str(step.url) for step in answer.history],
-        }
+        return Page(
+            status=answer.status_code,
+            reason=answer.reason_phrase,
+            url=str(answer.url),
+            version=answer.http_version,
+            headers=dict(answer.headers),
+            content=content,
+            charset=answer.charset_encoding,
+            redirects=[str(step.url) for step in answer.history],
+        )
 
     async def close(self) -> None:
         """Close every connection."""
@@ -126,7 +141,7 @@ def _refusal(error: BaseException, method: str, url: str) -> BaseException:
             return refusal(cause, doing)
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, (httpx.TimeoutException, httpcore.TimeoutException, TimeoutError)):
-        return TimedOut(f"{doing}: no answer in time", hint="timeout=… waits longer")
+        return WaitedTooLong(f"{doing}: no answer in time", hint="timeout=… waits longer")
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
         return BadPayload(
             f"{url!r}: {error}", at="payload.url", hint="http://host:port/path, or https"
@@ -140,7 +155,7 @@ def _refusal(error: BaseException, method: str, url: str) -> BaseException:
     if isinstance(error, (httpcore.ProtocolError, httpx.ProtocolError)):
         return Closed(f"{doing}: {error}", hint="the server speaks no HTTP, or broke off")
     if isinstance(error, (httpcore.NetworkError, httpx.NetworkError)):
-        return Closed(f"{doing}: {error or 'the connection broke'}")
+        return Closed(f"{doing}: {str(error) or 'the connection broke'}")
     return refusal(error, doing) if isinstance(error, OSError) else error
 
 
@@ -155,7 +170,7 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
@@ -192,10 +207,10 @@ class _CheckedStream(httpcore.AsyncNetworkStream):
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return await self._inner.read(max_bytes, timeout)
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         await self._inner.write(buffer, timeout)
 
     async def aclose(self) -> None:
@@ -205,7 +220,7 @@ class _CheckedStream(httpcore.AsyncNetworkStream):
         self,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
         try:
             return await self._inner.start_tls(ssl_context, server_hostname, timeout)

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
-from dan9.base.errors import Closed, Conflict, MailboxFull, NotSupported
+from dan9.base.errors import BadPayload, Closed, Conflict, MailboxFull, NotSupported
 from dan9.daemons.network_framing import ByteQueue, Frame
 
 if TYPE_CHECKING:
@@ -147,6 +147,15 @@ class Stream(asyncio.Protocol):
         return self._gone is not None and self._gone.done()
 
     @property
+    def state(self) -> str:
+        """`open`, `half-closed-in` (the other end has finished), `…-out` (we have), `closed`."""
+        if self.is_lost:
+            return "closed"
+        if self.ended:
+            return "half-closed-in"
+        return "half-closed-out" if self.finished else "open"
+
+    @property
     def unread(self) -> int:
         """Bytes that arrived and that nobody took yet."""
         return self._queue.size
@@ -155,10 +164,6 @@ class Stream(asyncio.Protocol):
     def unsent(self) -> int:
         """Bytes that were accepted and that the operating system has not taken yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
-    def idle_for(self, now: float) -> float:
-        """Seconds since the last byte; 0 where no idle timeout makes it worth counting."""
-        return max(0.0, now - self._last_at) if self.idle_s else 0.0
 
     def take(self, frame: Frame) -> bytes | None:
         """Return the next piece if it is here, else None; raises as `receive` does."""
@@ -197,6 +202,33 @@ class Stream(asyncio.Protocol):
                 self._reader = None
                 self._needed = 0
         return piece
+
+    async def decode(self, piece: bytes, encoding: str) -> str:
+        """Return a piece that was just received as text.
+
+        A character that is cut off at its end goes back and comes with the next piece.
+
+        Raises:
+            BadPayload: It is no such text, or there is no such encoding; nothing was taken.
+        """
+        while True:
+            try:
+                return piece.decode(encoding)
+            except LookupError as error:
+                self._queue.put_back(piece)
+                raise BadPayload(f"no encoding {encoding!r}", at="payload.encoding") from error
+            except UnicodeDecodeError as error:
+                if error.reason != "unexpected end of data" or self.ended:
+                    self._queue.put_back(piece)
+                    raise BadPayload(
+                        f"what came on {self.name} is not {encoding}",
+                        at="payload.encoding",
+                        hint="receive without encoding gives bytes",
+                    ) from error
+                if error.start:
+                    self._queue.put_back(piece[error.start :])
+                    return piece[: error.start].decode(encoding)
+                piece += await self.receive(Frame(1))
 
     async def send(self, data: bytes, *, end: bool = False) -> int:
         """Hand `data` over whole, waiting while the peer is slow; return its length.
@@ -268,6 +300,11 @@ class Stream(asyncio.Protocol):
                 await asyncio.shield(self._gone)
         except TimeoutError:
             self._transport.abort()
+            await asyncio.shield(self._gone)
+
+    async def gone(self) -> None:
+        """Return when the connection is no more."""
+        if self._gone is not None:
             await asyncio.shield(self._gone)
 
     def abort(self, error: Dan9Error | None = None) -> None:

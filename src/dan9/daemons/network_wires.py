@@ -31,6 +31,7 @@ from dan9.base.errors import (
     NoSpace,
     NotFound,
     PermissionRefused,
+    Refused,
     TimedOut,
     TlsFailed,
     Unreachable,
@@ -38,13 +39,27 @@ from dan9.base.errors import (
 from dan9.daemons.network_policy import UNIX
 from dan9.daemons.network_stream import Stream
 
-__all__ = ["Door", "Hall", "Parcels", "SocketWires", "Tls", "Wires", "place", "refusal"]
+__all__ = [
+    "Door",
+    "Hall",
+    "Parcels",
+    "SocketWires",
+    "Tls",
+    "WaitedTooLong",
+    "Wires",
+    "place",
+    "refusal",
+]
 
 BACKLOG: Final = 1_024
 """Connections that the kernel holds for a listener that has no room (capped by somaxconn)."""
 
 HANDSHAKE_S: Final = 10.0
 """Seconds that a peer has for its TLS handshake."""
+
+
+class WaitedTooLong(TimedOut, Refused):
+    """The other end did not answer in time. An answer, not a crash: the world is slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +160,7 @@ def refusal(error: BaseException, doing: str) -> Dan9Error:
     if isinstance(error, socket.gaierror):
         return Unreachable(text, hint="is the name right, and is a name server reachable?")
     if isinstance(error, TimeoutError):
-        return TimedOut(text, hint="timeout=… waits longer")
+        return WaitedTooLong(text, hint="timeout=… waits longer")
     if isinstance(error, ConnectionRefusedError):
         return ConnectionRefused(text, hint="nothing listens there; is the service up?")
     if isinstance(error, (ConnectionError, asyncio.IncompleteReadError)):
@@ -308,10 +323,10 @@ def _bound_unix(path: str) -> socket.socket:
         except OSError as error:
             if error.errno != errno.EADDRINUSE or not _is_stale(path):
                 raise
-            os.unlink(path)  # noqa: PTH108  (plain system calls side by side)
+            os.unlink(path)
             sock.bind(path)
         # Before listen: until then nobody can connect, whatever the umask was.
-        os.chmod(path, 0o600)  # noqa: PTH101
+        os.chmod(path, 0o600)
     except OSError:
         sock.close()
         raise
@@ -320,7 +335,7 @@ def _bound_unix(path: str) -> socket.socket:
 
 def _is_stale(path: str) -> bool:
     with contextlib.suppress(OSError):
-        if not stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
             return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
@@ -341,20 +356,21 @@ class _StreamDoor:
         name = listener.getsockname()
         self.local = place(name)
         self.port = int(name[1]) if isinstance(name, tuple) else 0
-        self._guests: set[asyncio.Task[None]] = set()
+        self._guests: dict[asyncio.Task[None], tuple[socket.socket, Stream]] = {}
         self._accepting = _task(self._accept(), "accept")
 
-    def send_to(self, data: bytes, address: str, port: int) -> None:  # noqa: ARG002
+    def send_to(self, data: bytes, address: str, port: int) -> None:
         raise BadPayload("a TCP listener sends no datagrams", hint="listen with udp=True")
 
     async def close(self) -> None:
         self._accepting.cancel()
-        for guest in self._guests:
+        guests = list(self._guests)
+        for guest in guests:
             guest.cancel()
-        await asyncio.gather(self._accepting, *self._guests, return_exceptions=True)
+        await asyncio.gather(self._accepting, *guests, return_exceptions=True)
         if self.local.startswith(UNIX):
             with contextlib.suppress(OSError):
-                os.unlink(self.local[len(UNIX) :])  # noqa: PTH108
+                os.unlink(self.local[len(UNIX) :])
         self._listener.close()
 
     async def _accept(self) -> None:
@@ -367,32 +383,38 @@ class _StreamDoor:
                 if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
                     await asyncio.sleep(0.1)  # the machine is full; others must close first
                 continue  # or the caller hung up before it was taken
-            if not self._hall.admits(str(peer[0]) if isinstance(peer, tuple) else ""):
+            try:
+                if not self._hall.admits(str(peer[0]) if isinstance(peer, tuple) else ""):
+                    sock.close()
+                    continue
+                await self._hall.room()  # another listener may have been quicker
+                stream = self._hall.stream()
+            except BaseException:
                 sock.close()
-                continue
-            guest = _task(self._welcome(sock, place(peer)), "welcome")
-            self._guests.add(guest)
-            guest.add_done_callback(self._guests.discard)
+                raise
+            guest = _task(self._welcome(stream, sock, place(peer)), "welcome")
+            self._guests[guest] = (sock, stream)
+            guest.add_done_callback(self._welcomed)
 
-    async def _welcome(self, sock: socket.socket, peer: str) -> None:
-        stream = self._hall.stream()
+    async def _welcome(self, stream: Stream, sock: socket.socket, peer: str) -> None:
         options: dict[str, Any] = {}
         stream.kind = "unix" if self.local.startswith(UNIX) else "tcp"
         if self._context is not None:
             stream.kind = "tls"
             options = {"ssl": self._context, "ssl_handshake_timeout": HANDSHAKE_S}
-        try:
-            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: stream, sock, **options
-            )
-        except (OSError, asyncio.CancelledError) as error:
-            sock.close()
-            self._hall.turned_away(stream, refusal(error, f"{peer} calling {self.local}"))
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: stream, sock, **options
+        )
         _name(stream, transport, peer)
         self._hall.entered(stream)
+
+    def _welcomed(self, guest: asyncio.Task[None]) -> None:
+        # In a callback, because a task cancelled before its first step runs no line of its own.
+        sock, stream = self._guests.pop(guest)
+        error = asyncio.CancelledError() if guest.cancelled() else guest.exception()
+        if error is not None:
+            sock.close()
+            self._hall.turned_away(stream, refusal(error, f"a caller of {self.local}"))
 
 
 class _Postbox(asyncio.DatagramProtocol):
