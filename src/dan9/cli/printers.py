@@ -1,0 +1,248 @@
+"""One printer a verb: the page and the verb's value in, lines out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dan9.base.duration import format_duration, format_time
+from dan9.cli.show import Page, clean, json_line, value_lines
+
+__all__ = [
+    "dead",
+    "describe",
+    "doctor",
+    "events",
+    "logs",
+    "ls",
+    "new",
+    "nothing",
+    "ns",
+    "ps",
+    "reload",
+    "run",
+    "several",
+    "states",
+    "timers",
+    "tree",
+    "value",
+]
+
+
+def value(page: Page, reply: object) -> list[str]:
+    """Print any reply."""
+    return value_lines(page, reply)
+
+
+def nothing(page: Page, reply: object) -> list[str]:  # noqa: ARG001  (every printer has both)
+    """Print nothing: no news is good news."""
+    return []
+
+
+def several(page: Page, reply: object) -> list[str]:
+    """Print one map as facts, several one after another with their addresses."""
+    if not isinstance(reply, list):
+        return value_lines(page, reply)
+    if not all(isinstance(row, Mapping) and "address" in row for row in reply):
+        return value_lines(page, reply)
+    lines: list[str] = []
+    for row in reply:
+        facts = {key: one for key, one in row.items() if key != "address"}
+        lines += [*([""] if lines else []), page.paint(row["address"], "bold"), *page.facts(facts)]
+    return lines
+
+
+def ps(page: Page, rows: list[dict[str, Any]]) -> list[str]:
+    """Print a line for each daemon."""
+    columns = ["address", "type", "state", "mailbox", "handled", "failed", "restarts", "uptime"]
+    return page.table(rows, columns, {"mailbox": _depth, "uptime": format_duration})
+
+
+def tree(page: Page, nodes: list[dict[str, Any]]) -> list[str]:
+    """Draw who supervises whom."""
+    return page.tree(nodes)
+
+
+def states(page: Page, rows: list[dict[str, Any]]) -> list[str]:
+    """Print what state each daemon is in now."""
+    return [f"{row['address']}  {page.state(str(row['state']))}" for row in rows]
+
+
+def run(page: Page, row: dict[str, Any]) -> list[str]:
+    """Print the address of the new daemon and its state."""
+    return states(page, [row])
+
+
+def describe(page: Page, reply: dict[str, Any]) -> list[str]:
+    """Print a daemon's messages as they are typed, each with what it says of itself."""
+    lines = [page.paint(reply["address"], "bold"), *_indented(reply.get("doc", ""))]
+    for message in reply.get("messages", []):
+        keys = _keys(message.get("payload") or {})
+        head = " ".join([page.paint(message["type"], "bold"), *keys])
+        result = _kind(message.get("reply") or {}, message.get("reply") or {})
+        lines += ["", f"{head} → {result}", *_indented(message.get("doc", ""))]
+    return lines
+
+
+def _indented(doc: str) -> list[str]:
+    return [f"    {clean(line)}".rstrip() for line in doc.strip().split("\n") if doc.strip()]
+
+
+def _keys(schema: Mapping[str, Any]) -> list[str]:
+    required = set(schema.get("required", ()))
+    keys = []
+    for key, shape in schema.get("properties", {}).items():
+        if key in required:
+            keys.append(f"{key}:{_kind(shape, schema)}")
+        elif "default" in shape:
+            keys.append(f"{key}={json_line(shape['default'])}")
+        else:
+            keys.append(f"[{key}:{_kind(shape, schema)}]")
+    if schema.get("additionalProperties"):
+        keys.append("[key=value …]")
+    return keys
+
+
+_KINDS = {
+    "string": "text",
+    "integer": "int",
+    "boolean": "bool",
+    "object": "map",
+    "array": "list",
+    "null": "nothing",
+}
+
+
+def _kind(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    """Say in a word what a JSON Schema lets pass."""
+    if "$ref" in schema:
+        name = str(schema["$ref"]).rpartition("/")[2]
+        return _kind(root.get("$defs", {}).get(name, {}), root)
+    for several_of in ("anyOf", "oneOf"):
+        if several_of in schema:
+            return "|".join(dict.fromkeys(_kind(one, root) for one in schema[several_of]))
+    if "enum" in schema:
+        return "|".join(str(one) for one in schema["enum"])
+    if schema.get("contentEncoding") == "base64":
+        return "bytes"
+    kind = schema.get("type", "any")
+    if kind == "array" and schema.get("items"):
+        return f"[{_kind(schema['items'], root)}]"
+    return _KINDS.get(kind, str(kind)) if isinstance(kind, str) else "|".join(kind)
+
+
+def logs(page: Page, reply: Any) -> list[str]:
+    """Print entries; one entry alone (a followed log) as one line too."""
+    entries = reply if isinstance(reply, list) else [reply]
+    return [_entry(page, entry) for entry in entries]
+
+
+def _entry(page: Page, entry: Mapping[str, Any]) -> str:
+    if "dropped" in entry and "text" not in entry:
+        return page.paint(f"… {entry['dropped']} entries were dropped", "yellow")
+    level = str(entry.get("level", ""))
+    when = entry.get("time")
+    stamp = format_time(when) if isinstance(when, int | float) else str(when or "")
+    fields = entry.get("fields") or {}
+    more = "".join(f" {key}={json_line(one)}" for key, one in fields.items())
+    pad = " " * max(0, 8 - len(level))
+    text = clean(f"{entry.get('source', '')}: {entry.get('text', '')}{more}")
+    trace = "".join(
+        f"\n    {clean(line)}"
+        for line in str(entry.get("trace") or "").rstrip().split("\n")
+        if line
+    )
+    return f"{page.paint(stamp, 'dim')} {page.level(level)}{pad} {text}{trace}"
+
+
+def timers(page: Page, rows: list[dict[str, Any]]) -> list[str]:
+    """Print a line for each task."""
+    if not rows:
+        return ["no tasks are scheduled"]
+    wanted = [
+        "task-id",
+        "kind",
+        "next",
+        "interval",
+        "expression",
+        "target",
+        "type",
+        "fired",
+        "state",
+    ]
+    columns = [key for key in wanted if any(row.get(key) is not None for row in rows)]
+    return page.table(rows, columns, {"next": _when, "interval": _length})
+
+
+def events(page: Page, event: dict[str, Any]) -> list[str]:
+    """Print one message or event as one line."""
+    stamp = page.paint(_when(event.get("time", "")), "dim")
+    if "dropped" in event and len(event) <= 2:
+        return [page.paint(f"… {event['dropped']} were dropped", "yellow")]
+    if "event" in event and event["event"] != "message":
+        skip = {"event", "time", "address", "trace", "stack"}
+        facts = " ".join(f"{key}={json_line(one)}" for key, one in event.items() if key not in skip)
+        text = f"{event['address']} {event['event']} {facts}"
+        return [f"{stamp} {clean(text)}".rstrip()]
+    payload = json_line(event.get("payload") or {})
+    payload = f"{payload[:200]}…" if len(payload) > 200 else payload
+    route = f"{event.get('sender') or '-'} → {event.get('recipient', '')}"
+    return [f"{stamp} {clean(route)} {clean(str(event.get('type', '')))} {clean(payload)}"]
+
+
+def dead(page: Page, rows: list[dict[str, Any]]) -> list[str]:
+    """Print a line for each dead letter."""
+    if not rows:
+        return ["no dead letters"]
+    columns = ["time", "address", "type", "reason", "sender", "text"]
+    return page.table(rows, columns, {"time": _when})
+
+
+def ls(page: Page, rows: list[Any]) -> list[str]:
+    """Print the entries of a place in the namespace."""
+    if not all(isinstance(row, Mapping) for row in rows):
+        return value_lines(page, rows)
+    return value_lines(page, rows) if rows else ["(nothing is bound here)"]
+
+
+def ns(page: Page, rows: list[dict[str, Any]]) -> list[str]:
+    """Print every binding."""
+    wanted = ["path", "target", "address", "order", "kind"]
+    columns = [key for key in wanted if any(row.get(key) not in {None, ""} for row in rows)]
+    return page.table(rows, columns)
+
+
+def reload(page: Page, rows: list[dict[str, Any]]) -> list[str]:
+    """Print what was done to whom."""
+    return page.table(rows, ["what", "address", "state"]) if rows else ["nothing has changed"]
+
+
+def doctor(page: Page, rows: list[dict[str, Any]]) -> list[str]:
+    """Print a line for each check, and what to do about those that failed."""
+    lines = []
+    for row in rows:
+        mark = page.paint("ok  ", "green") if row["ok"] else page.paint("FAIL", "red")
+        lines.append(f"{mark} {row['check']}: {row['text']}")
+        if row.get("hint") and not row["ok"]:
+            lines.append(f"     {row['hint']}")
+    return lines
+
+
+def new(page: Page, reply: dict[str, Any]) -> list[str]:
+    """Print the files made and what to type next."""
+    next_ = [f"  {page.paint(line, 'bold')}" for line in reply["next"]]
+    return [*reply["files"], "", "next:", *next_]
+
+
+def _depth(mailbox: Any) -> str:
+    if isinstance(mailbox, Mapping):
+        return str(mailbox.get("depth", ""))
+    return str(mailbox)
+
+
+def _when(value: Any) -> str:
+    return format_time(value) if isinstance(value, int | float) else str(value)
+
+
+def _length(value: Any) -> str:
+    return format_duration(value) if isinstance(value, int | float) else str(value)
