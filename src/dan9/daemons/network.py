@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from dan9.base.duration import Duration
 from dan9.base.errors import (
+    BadConfig,
     BadPayload,
     Dan9Error,
     NotAllowed,
@@ -300,7 +301,7 @@ class Network(Daemon, type="network"):
         host, port = plain_host(host), plain_port(port, least=0)
         options = _server_tls(tls)
         frame = self._frame(until, prefix, max_bytes)
-        rules = [Rule.parse(text, at="payload.allow-from") for text in allow_from or ()]
+        rules = _rules(allow_from or [])
         if udp and (options is not None or host.startswith(UNIX)):
             raise BadPayload("UDP goes without tls, and not over Unix sockets", at="payload.udp")
         subscriber = self._subscriber(deliver_to)
@@ -537,14 +538,14 @@ class Network(Daemon, type="network"):
 
     def _subscriber(self, deliver_to: str | None) -> str:
         if deliver_to:
-            return self.system.resolve(deliver_to)
+            return str(self.system.resolve(deliver_to))
         if deliver_to is not None:
             return ""
         message = current_message()
         sender = "" if message is None else message.sender
         try:
             # Code outside any daemon has an address too, but nobody to deliver to there.
-            return self.system.resolve(sender) if sender else ""
+            return str(self.system.resolve(sender)) if sender else ""
         except Dan9Error:
             return ""
 
@@ -605,6 +606,13 @@ def _server_tls(tls: dict[str, str] | None) -> Tls | None:
             hint="certfile and keyfile prove who we are; cafile asks callers to",
         )
     return Tls(tls.get("cafile"), tls["certfile"], tls.get("keyfile"), is_server=True)
+
+
+def _rules(texts: list[str]) -> list[Rule]:
+    try:
+        return [Rule.parse(text) for text in texts]
+    except BadConfig as error:
+        raise BadPayload(error.text, at="payload.allow-from", hint=error.hint) from error
 
 
 def _text(

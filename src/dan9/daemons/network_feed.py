@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dan9.base.errors import Dan9Error
 from dan9.daemons.network_framing import Frame
@@ -47,7 +47,6 @@ class Feed:
         self._on_end = on_end
         self._ended = False
         self._open: dict[str, Subscription] = {}
-        self._offers: set[asyncio.Task[None]] = set()
 
     async def push(self, kind: str, **payload: Any) -> None:
         """Tell, waiting while too much is unanswered."""
@@ -56,12 +55,8 @@ class Feed:
 
     def offer(self, kind: str, **payload: Any) -> None:
         """Tell, or drop and count it while too much is unanswered."""
-        if self._ended:
-            return
-        push = self._subscription(kind, "drop").push(**payload)
-        task = asyncio.get_running_loop().create_task(push)
-        self._offers.add(task)
-        task.add_done_callback(self._offers.discard)
+        if not self._ended:
+            self._subscription(kind, "drop").offer(**payload)
 
     async def settled(self) -> None:
         """Return when the subscriber has handled what it was told so far."""
@@ -74,13 +69,11 @@ class Feed:
     def close(self) -> None:
         """Tell nothing more; `on_end` is not called."""
         self._ended = True
-        for one in self._open.values():
+        open_, self._open = self._open, {}
+        for one in open_.values():
             one.close()
-        self._open.clear()
-        for task in self._offers:
-            task.cancel()
 
-    def _subscription(self, kind: str, overflow: str) -> Subscription:
+    def _subscription(self, kind: str, overflow: Literal["pause", "drop"]) -> Subscription:
         found = self._open.get(kind)
         if found is None:
             found = Subscription(
@@ -94,7 +87,7 @@ class Feed:
             self._open[kind] = found
         return found
 
-    def _subscriber_ended(self, *_: object) -> None:
+    def _subscriber_ended(self) -> None:
         if not self._ended:
             self.close()
             self._on_end()
