@@ -60,6 +60,9 @@ REGISTRY = "#s"
 """The origin whose files are the daemons themselves: `#s/type/group/name`."""
 ROOT: Place = (NAMES, "")
 
+_UNKNOWN: Place = ("", "")
+_DOTS = frozenset(("", ".", ".."))
+_DEEP = 64  # names; what is deeper is walked in a loop
 _CACHE = 65_536  # resolved paths remembered; about 20 MB when full
 
 
@@ -148,40 +151,29 @@ class MountTable:
         Raises:
             NotFound: No such name.
         """
-        try:
-            return self._cache[path]
-        except KeyError:
-            pass
-        place = self._resolve(path)
-        if len(self._cache) >= _CACHE:
-            self._cache.clear()
-        self._cache[path] = place
+        place = self._cache.get(path, _UNKNOWN)
+        if place is _UNKNOWN:
+            place = self._resolve(path)
+            if len(self._cache) >= _CACHE:
+                self._cache.clear()
+            self._cache[path] = place
         return place
 
     def _resolve(self, path: str) -> Place | None:
-        """Walk the plain case, in one loop: no `..`, unions of one."""
-        origin, at = ROOT
-        heads = self.heads
-        if ROOT in heads:
-            if len(heads[ROOT]) > 1:
-                return self._resolve_by_walk(path)
-            origin, at = heads[ROOT][0].place
-        for name in path.split("/"):
-            if not name or name == ".":
-                continue
-            if name == "..":
-                return self._resolve_by_walk(path)
-            below = at + "/" + name
-            members = heads.get((origin, below))
-            if members is not None:
-                if len(members) > 1:
-                    return self._resolve_by_walk(path)
-                origin, at = members[0].place
-                continue
-            if origin == NAMES and name not in self._names.get((NAMES, at), ()):
-                raise _nothing(path)
-            at = below
-        return origin, at
+        """Take one step from the folder's place, which is remembered for the next file."""
+        folder, _, name = path.rpartition("/")
+        if not folder or name in _DOTS or path.count("/") > _DEEP:
+            return self._resolve_by_walk(path)
+        parent = self.resolve(folder)
+        if parent is None:
+            return self._resolve_by_walk(path)
+        below = (parent[0], f"{parent[1]}/{name}")
+        members = self.heads.get(below)
+        if members is not None:
+            return members[0].place if len(members) == 1 else None
+        if parent[0] == NAMES and name not in self._names.get(parent, ()):
+            raise _nothing(path)
+        return below
 
     def _resolve_by_walk(self, path: str) -> Place | None:
         walk = self.walk(path)
