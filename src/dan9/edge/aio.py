@@ -1,0 +1,348 @@
+"""The asyncio twin of `client`: the same calls, awaited, and any number of them in flight.
+
+    async with await dan9.connect_async() as node:
+        print(await node.ask("filesystem", "read", path="/etc/hostname"))
+
+What one loop turn asks leaves in one write, so that a thousand asks gathered cost a few system
+calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Self, cast
+
+from dan9.base.errors import (
+    BadPayload,
+    Closed,
+    Dan9Error,
+    NoNode,
+    PermissionRefused,
+    Unreachable,
+    WireError,
+    from_form,
+)
+from dan9.base.frame import MAX_FRAME_BYTES, FrameReader
+from dan9.edge.client import DEFAULT, GRACE_S, PATIENCE_S, request_of, timed_out, welcomed
+from dan9.edge.discovery import choose_socket, reachable
+from dan9.edge.protocol import (
+    PROTOCOL,
+    VERSION,
+    Event,
+    FromNode,
+    Hello,
+    Request,
+    Welcome,
+    decode_from_node,
+    decode_welcome,
+    packed,
+)
+
+__all__ = ["AsyncClient", "connect_async"]
+
+
+async def connect_async(
+    name_or_path: str | None = None, *, client: str = "python-asyncio"
+) -> AsyncClient:
+    """Connect to a node of this user. Arguments and errors are those of `connect`."""
+    path = choose_socket(name_or_path)
+    loop = asyncio.get_running_loop()
+    try:
+        with reachable(path) as short:
+            _, found = await loop.create_unix_connection(lambda: AsyncClient(path), short)
+    except PermissionError:
+        raise PermissionRefused(
+            f"{path} is another user's", hint="run a node of your own: dan9 up", at=path
+        ) from None
+    except OSError as error:
+        raise NoNode(
+            f"no node listens at {path}: {error.strerror or error}",
+            hint="see which run: dan9 ps; start one: dan9 up --detach",
+            at=path,
+        ) from None
+    await found.shake_hands(client)
+    return found
+
+
+class AsyncClient(asyncio.Protocol):
+    """A connection to a node, for one event loop. Make it with `connect_async`.
+
+    Attributes:
+        path: The node's socket.
+        node, pid, build: The node's name, process id and version.
+        address: The address under which the node stamps what this client says.
+    """
+
+    node = ""
+    pid = 0
+    build = ""
+    address = ""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._loop = asyncio.get_running_loop()
+        self._reader = FrameReader(MAX_FRAME_BYTES)
+        self._limit = MAX_FRAME_BYTES
+        self._transport: asyncio.Transport | None = None
+        self._welcome: asyncio.Future[Welcome | Dan9Error] = self._loop.create_future()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._number = 0
+        self._out = bytearray()
+        self._is_flushing = False
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._broken: Dan9Error | None = None
+        self._is_closed = False
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def shake_hands(self, client: str) -> None:
+        """Say hello and wait for the welcome; `connect_async` has done it."""
+        self._say(Hello(PROTOCOL, VERSION, client))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                welcome = welcomed(await self._welcome, self.path)
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, TimeoutError):
+                raise Unreachable(
+                    f"what listens at {self.path} does not answer",
+                    hint="the node is stopped or blocked, or it is no node",
+                ) from None
+            raise
+        self.node = welcome.node
+        self.pid = welcome.pid
+        self.build = welcome.build
+        self.address = welcome.address
+        self._limit = welcome.max_frame_bytes
+
+    async def close(self) -> None:
+        """Close the connection; subscriptions end with it. A second call does nothing."""
+        self._is_closed = True
+        self._break(Closed("this client is closed", hint="connect again"))
+        if self._transport is not None:
+            self._transport.close()
+            await asyncio.shield(self._ended)
+
+    # ----------------------------------------------------------------- messages
+
+    async def ask(
+        self,
+        to: str,
+        type: str,  # noqa: A002  (the word of the message)
+        /,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        timeout_s: float | None = DEFAULT,
+        message_id: str | None = None,
+        **fields: Any,
+    ) -> Any:
+        """Ask a daemon and return its reply; see `Client.ask`. Cancelling it cancels the ask."""
+        body = {**payload, **fields} if payload else fields
+        return await self._call("ask", to, type, body, timeout_s, message_id)
+
+    async def send(
+        self,
+        to: str,
+        type: str,  # noqa: A002
+        /,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        timeout_s: float | None = DEFAULT,
+        message_id: str | None = None,
+        **fields: Any,
+    ) -> None:
+        """Tell a daemon, and wait until the message is in its mailbox."""
+        body = {**payload, **fields} if payload else fields
+        await self._call("send", to, type, body, timeout_s, message_id)
+
+    def tell(
+        self,
+        to: str,
+        type: str,  # noqa: A002
+        /,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        """Tell a daemon and go on; `flush` waits until the node has it."""
+        body = {**payload, **fields} if payload else fields
+        self._say(request_of("tell", to, type, body, DEFAULT, None))
+
+    async def flush(self) -> None:
+        """Wait until the node has taken everything that was told so far."""
+        self._number += 1
+        await self._wait(Request("ping", self._number), self._number, math.inf)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield what daemons tell this client; see `Client.events`."""
+        while True:
+            event = await self._events.get()
+            if event is None:
+                self._events.put_nowait(None)  # for every other reader, and the next call
+                if self._is_closed:
+                    return
+                raise self._broken or self._lost()
+            yield event
+            if self._broken is None:
+                self._say(Request("ack", event=event.event))
+
+    async def subscribe(
+        self,
+        to: str,
+        type: str,  # noqa: A002
+        /,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        timeout_s: float | None = DEFAULT,
+        **fields: Any,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Ask for a subscription and yield its events' payloads, on a connection of its own."""
+        body = {**(payload or {}), **fields}
+        async with await connect_async(self.path) as own:
+            await own.ask(to, type, payload=body, timeout_s=timeout_s)
+            async for event in own.events():
+                yield event.payload
+
+    # ----------------------------------------------------------------- requests
+
+    async def _call(
+        self,
+        kind: str,
+        to: str,
+        type_: str,
+        payload: dict[str, Any],
+        timeout_s: float | None,
+        message_id: str | None,
+    ) -> Any:
+        request = request_of(kind, to, type_, payload, timeout_s, message_id)
+        self._number = number = self._number + 1
+        request.id = number
+        limit = request.timeout
+        if isinstance(limit, (int, float)):
+            try:
+                return await self._wait(request, number, limit + GRACE_S)
+            except _Late:
+                raise timed_out(to, type_, limit) from None
+        return await self._wait(request, number, math.inf)
+
+    async def _wait(self, request: Request, number: int, timeout_s: float) -> Any:
+        self._say(request)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting[number] = future
+        late = None
+        if timeout_s != math.inf:
+            late = self._loop.call_later(timeout_s, _set_late, future)
+        try:
+            return await future
+        except (asyncio.CancelledError, _Late):
+            if self._broken is None:
+                self._say(Request("cancel", number))
+            raise
+        finally:
+            if late is not None:
+                late.cancel()
+            self._waiting.pop(number, None)
+
+    def _say(self, message: Hello | Request) -> None:
+        if self._broken is not None:
+            raise self._broken
+        try:
+            packed(message, self._out, self._limit)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise BadPayload(f"the payload cannot cross a wire: {error}") from None
+        if not self._is_flushing:
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        if self._transport is not None and self._out:
+            out, self._out = self._out, bytearray()
+            self._transport.write(out)
+
+    # ------------------------------------------------------------ asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one but by class
+
+    def data_received(self, data: bytes) -> None:
+        """Take the frames that came."""
+        try:
+            for body in self._reader.feed(data):
+                self._take(body)
+            if self._reader.failed is not None:
+                raise self._reader.failed
+        except WireError as error:
+            self._break(error)
+            if self._transport is not None:
+                self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell all who wait."""
+        del exc  # whichever end it was
+        self._break(self._lost())
+        self._transport = None
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _take(self, body: bytes | bytearray) -> None:
+        if not self._welcome.done():
+            self._welcome.set_result(decode_welcome(body))
+            return
+        frame: FromNode = decode_from_node(body)
+        if frame.event:
+            self._events.put_nowait(Event(frame.event, frame.sender, frame.type, frame.payload))
+        elif frame.id is None:
+            if frame.error is not None:
+                self._break(from_form(frame.error))
+        else:
+            future = self._waiting.get(frame.id)
+            if future is None or future.done():
+                return
+            if frame.error is None:
+                future.set_result(frame.ok)
+            else:
+                future.set_exception(from_form(frame.error))
+
+    def _break(self, error: Dan9Error) -> None:
+        if self._broken is not None:
+            return
+        self._broken = error
+        if not self._welcome.done():
+            self._welcome.set_result(error)
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
+        self._events.put_nowait(None)
+
+    def _lost(self) -> Unreachable:
+        return Unreachable(
+            f"the node {self.node} ended the connection".replace("  ", " "),
+            hint="whether the message was handled is not known; see dan9 ps, start with dan9 up",
+        )
+
+    def __repr__(self) -> str:
+        return f"<client {self.address} of {self.node}>"
+
+
+class _Late(Exception):
+    """The node did not even say that the time was over."""
+
+
+def _set_late(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(_Late())

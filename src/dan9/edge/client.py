@@ -1,0 +1,536 @@
+"""A blocking client of a node: for scripts, a REPL, the command line, and any thread.
+
+    with dan9.connect() as node:
+        print(node.ask("filesystem", "read", path="/etc/hostname"))
+
+It stands on socket and msgspec alone, because `import asyncio` costs as much as a whole
+`dan9 ps` may take. There is no thread of its own either: whoever waits for an answer reads for all
+who wait. A client may be used by several threads at once; none may use it across
+a fork.
+
+Payload keys may be spelled in Python's way. Replies are as on the wire: plain data, keys of
+records in kebab-case.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Self
+
+from dan9.base import forms
+from dan9.base.errors import (
+    BadPayload,
+    Closed,
+    Dan9Error,
+    NoNode,
+    PermissionRefused,
+    TimedOut,
+    Unreachable,
+    WireError,
+    from_form,
+)
+from dan9.base.frame import MAX_FRAME_BYTES, FrameReader
+from dan9.edge.discovery import choose_socket, reachable
+from dan9.edge.protocol import (
+    FOREVER,
+    PROTOCOL,
+    VERSION,
+    Event,
+    FromNode,
+    Hello,
+    Request,
+    Welcome,
+    decode_from_node,
+    decode_welcome,
+    packed,
+)
+
+__all__ = ["DEFAULT", "Client", "connect", "request_of", "timed_out", "welcomed"]
+
+DEFAULT: Final = -1.0
+"""The `timeout_s` that leaves the deadline to the message."""
+
+GRACE_S: Final = 1.0
+"""How much longer than a deadline the client waits: the node's own word says more than ours."""
+
+PATIENCE_S: Final = 10.0
+"""After so long without a word from the node it is asked whether it still lives."""
+
+_PIECE: Final = 256 * 1024
+
+
+def connect(name_or_path: str | None = None, *, client: str = "python") -> Client:
+    """Connect to a node of this user.
+
+    Args:
+        name_or_path: The node's name or its socket; without one DAN9_SOCKET, or the one
+            node that runs.
+        client: What to call this client in the node's log.
+
+    Raises:
+        NoNode: There is none, or there are several and none is named.
+        PermissionRefused: The socket is another user's.
+        WireError: Something else listens there, or another version of Dan9.
+    """
+    return Client(choose_socket(name_or_path), client=client)
+
+
+class Client:
+    """A connection to a node. Make it with `connect`; it is a context manager.
+
+    Attributes:
+        path: The node's socket.
+        node, pid, build: The node's name, process id and version.
+        address: The address under which the node stamps what this client says.
+    """
+
+    def __init__(self, path: str, *, client: str = "python") -> None:
+        self.path = path
+        self._name = client
+        self._socket = _open(path)
+        self._lock = threading.Condition()
+        self._sending = threading.Lock()
+        self._reader = FrameReader(MAX_FRAME_BYTES)
+        self._limit = MAX_FRAME_BYTES
+        self._number = 0
+        self._waiting: dict[int, FromNode | None] = {}
+        self._events: deque[FromNode] = deque()
+        self._is_read = False  # some thread is in recv
+        self._is_closed = False
+        self._broken: Dan9Error | None = None
+        try:
+            welcome = self._shake_hands(client)
+        except BaseException:
+            self._socket.close()
+            raise
+        self.node = welcome.node
+        self.pid = welcome.pid
+        self.build = welcome.build
+        self.address = welcome.address
+        self._limit = welcome.max_frame_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; subscriptions end with it. A second call does nothing."""
+        with self._lock:
+            self._is_closed = True
+            self._broken = Closed("this client is closed", hint="connect again")
+            self._lock.notify_all()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
+        self._socket.close()
+
+    # ----------------------------------------------------------------- messages
+
+    def ask(
+        self,
+        to: str,
+        type: str,  # noqa: A002  (the word of the message)
+        /,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        timeout_s: float | None = DEFAULT,
+        message_id: str | None = None,
+        **fields: Any,
+    ) -> Any:
+        """Ask a daemon and return its reply.
+
+        Args:
+            to: Address, bare name or namespace path.
+            type: The message type.
+            payload: Keys that clash with the arguments of this method go here.
+            timeout_s: How long it may take; by default as long as the message says;
+                None: as long as the connection lives.
+            message_id: Names the message across retries, for durable daemons.
+            fields: The payload's other keys.
+
+        Raises:
+            Refused: The daemon, or the node for it, said no; the class says what.
+            TimedOut: No answer in time.
+            DaemonFailed: The handler crashed.
+            Unreachable: The node ended, or does not answer. Whether the message was handled is
+                not known.
+        """
+        body = {**(payload or {}), **fields}
+        reply = self._call("ask", to, type, body, timeout_s, message_id)
+        return reply.ok
+
+    def send(
+        self,
+        to: str,
+        type: str,  # noqa: A002
+        /,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        timeout_s: float | None = DEFAULT,
+        message_id: str | None = None,
+        **fields: Any,
+    ) -> None:
+        """Tell a daemon, and wait until the message is in its mailbox. Raises as `ask`."""
+        self._call("send", to, type, {**(payload or {}), **fields}, timeout_s, message_id)
+
+    def tell(
+        self,
+        to: str,
+        type: str,  # noqa: A002
+        /,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        """Tell a daemon and go on. What cannot be delivered becomes a dead letter in the node.
+
+        `flush` waits until the node has it.
+        """
+        self._send(Request("tell", None, to, type, _data({**(payload or {}), **fields})))
+
+    def flush(self) -> None:
+        """Wait until the node has taken everything that was told so far."""
+        number = self._take_number()
+        self._send_numbered(Request("ping", number), number)
+        self._wait(number, math.inf)
+
+    # ------------------------------------------------------------------- events
+
+    def events(self) -> Iterator[Event]:
+        """Yield what daemons tell this client, as it comes; ends when the client is closed.
+
+        An event is acknowledged when the next one is asked for: a slow reader slows
+        its source or is told how much was dropped, as the source promises.
+
+        Raises:
+            Unreachable: The node ended.
+        """
+        while True:
+            with self._lock:
+                while not self._events:
+                    if self._broken is not None:
+                        if self._is_closed:
+                            return
+                        raise self._broken
+                    self._read_or_wait(math.inf, watch_for_silence=False)
+                found = self._events.popleft()
+            yield Event(found.event, found.sender, found.type, found.payload)
+            try:
+                self._send(Request("ack", event=found.event))
+            except Dan9Error:
+                continue  # the reason is told above
+
+    def subscribe(
+        self,
+        to: str,
+        type: str,  # noqa: A002
+        /,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        timeout_s: float | None = DEFAULT,
+        **fields: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Ask for a subscription (`watch`, `follow`) and yield the payloads of its events.
+
+        It has a connection of its own, so that closing the iterator ends it and its
+        events meet no others.
+        """
+        with Client(self.path, client=self._name) as own:
+            own.ask(to, type, payload={**(payload or {}), **fields}, timeout_s=timeout_s)
+            for event in own.events():
+                yield event.payload
+
+    # ----------------------------------------------------------------- requests
+
+    def _call(
+        self,
+        kind: str,
+        to: str,
+        type_: str,
+        payload: dict[str, Any],
+        timeout_s: float | None,
+        message_id: str | None,
+    ) -> FromNode:
+        request = request_of(kind, to, type_, payload, timeout_s, message_id)
+        number = request.id = self._take_number()
+        self._send_numbered(request, number)
+        limit = request.timeout
+        ends = time.monotonic() + limit + GRACE_S if isinstance(limit, (int, float)) else math.inf
+        try:
+            reply = self._wait(number, ends)
+        except TimedOut:
+            raise timed_out(to, type_, float(limit or 0)) from None
+        if reply.error is not None:
+            raise from_form(reply.error)
+        return reply
+
+    def _take_number(self) -> int:
+        with self._lock:
+            self._number += 1
+            self._waiting[self._number] = None
+            return self._number
+
+    def _send_numbered(self, request: Request, number: int) -> None:
+        try:
+            self._send(request)
+        except BaseException:
+            with self._lock:
+                self._waiting.pop(number, None)
+            raise
+
+    def _send(self, request: Request) -> None:
+        frame = _frame_of(request, self._limit)
+        with self._sending:
+            if self._broken is not None:
+                raise self._broken
+            try:
+                self._socket.sendall(frame)
+            except OSError:
+                with self._lock:
+                    # The node may have said why before it closed: that is the better word.
+                    self._drain()
+                    raise self._break(self._lost()) from None
+
+    def _wait(self, number: int, ends: float) -> FromNode:
+        """Return the reply to a request, reading for everybody while nobody else does."""
+        try:
+            with self._lock:
+                while True:
+                    reply = self._waiting.get(number)
+                    if reply is not None:
+                        return reply
+                    if self._broken is not None:
+                        raise self._broken
+                    self._read_or_wait(ends, watch_for_silence=True)
+        except (TimedOut, KeyboardInterrupt):
+            with suppress(Dan9Error):  # then there is nothing to cancel
+                self._send(Request("cancel", number))
+            raise
+        finally:
+            with self._lock:
+                self._waiting.pop(number, None)
+
+    def _read_or_wait(self, ends: float, *, watch_for_silence: bool) -> None:
+        """Let some frames come in, or another thread bring them. Called with the lock held."""
+        left = ends - time.monotonic()
+        if left <= 0:
+            raise TimedOut
+        if self._is_read:
+            self._lock.wait(None if left == math.inf else left)
+            return
+        self._is_read = True
+        try:
+            self._lock.release()
+            try:
+                data = self._receive(left, watch_for_silence)
+            finally:
+                self._lock.acquire()
+            if data:
+                self._feed(data)
+            elif data is not None:
+                self._break(self._lost())
+        except OSError:
+            self._break(self._lost())
+        finally:
+            self._is_read = False
+            self._lock.notify_all()
+
+    def _receive(self, left: float, watch_for_silence: bool) -> bytes | None:
+        """Return what came, nothing at the end of the stream, None when the time is over."""
+        if left == math.inf and not watch_for_silence:
+            return self._socket.recv(_PIECE)
+        if _is_readable(self._socket, min(left, PATIENCE_S)):
+            return self._socket.recv(_PIECE)
+        if left <= PATIENCE_S:
+            return None
+        if not self._sending.acquire(blocking=False):
+            return None  # a thread is in the middle of a frame: not now
+        try:
+            self._socket.sendall(_frame_of(Request("ping", 0), self._limit))
+        finally:
+            self._sending.release()
+        if _is_readable(self._socket, min(left, PATIENCE_S)):
+            return self._socket.recv(_PIECE)
+        if left > 2 * PATIENCE_S:
+            with self._lock:
+                self._break(
+                    Unreachable(
+                        f"the node {self.node} (pid {self.pid}) does not answer",
+                        hint=f"it is stopped or a handler blocks it: look at process {self.pid}",
+                    )
+                )
+        return None
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            for body in self._reader.feed(data):
+                self._deliver(decode_from_node(body))
+            if self._reader.failed is not None:
+                raise self._reader.failed
+        except WireError as error:
+            self._break(error)
+
+    def _deliver(self, frame: FromNode) -> None:
+        if frame.event:
+            self._events.append(frame)
+        elif frame.id is None:
+            if frame.error is not None:
+                self._break(from_form(frame.error))
+        elif frame.id in self._waiting:
+            self._waiting[frame.id] = frame
+
+    def _drain(self) -> None:
+        """Read what the node said before it closed."""
+        try:
+            self._socket.setblocking(False)
+            while data := self._socket.recv(_PIECE):
+                self._feed(data)
+        except OSError:
+            pass
+
+    def _lost(self) -> Unreachable:
+        node = getattr(self, "node", "")
+        return Unreachable(
+            f"the node {node} ended the connection".replace("  ", " "),
+            hint="whether the message was handled is not known; see dan9 ps, start with dan9 up",
+        )
+
+    def _break(self, error: Dan9Error) -> Dan9Error:
+        """Remember the first reason why no more can come; return it."""
+        if self._broken is None:
+            self._broken = error
+        self._lock.notify_all()
+        return self._broken
+
+    def _shake_hands(self, client: str) -> Welcome:
+        """Say hello, read the welcome."""
+        ends = time.monotonic() + PATIENCE_S
+        try:
+            self._socket.sendall(_frame_of(Hello(PROTOCOL, VERSION, client), self._limit))
+            while True:
+                if not _is_readable(self._socket, ends - time.monotonic()):
+                    raise Unreachable(
+                        f"what listens at {self.path} does not answer",
+                        hint="the node is stopped or blocked, or it is no node",
+                    )
+                data = self._socket.recv(_PIECE)
+                bodies = self._reader.feed(data)
+                if bodies:
+                    return welcomed(decode_welcome(bodies[0]), self.path)
+                if not data:
+                    raise self._lost()
+        except OSError:
+            raise self._lost() from None
+
+    def __repr__(self) -> str:
+        return f"<client {self.address} of {self.node}>"
+
+
+# ------------------------------------------------------------ shared with asyncio's twin
+
+
+def request_of(
+    kind: str,
+    to: str,
+    type_: str,
+    payload: dict[str, Any],
+    timeout_s: float | None,
+    message_id: str | None,
+) -> Request:
+    """Return the request of a call; its id is the caller's to give."""
+    timeout: float | str | None = timeout_s
+    if timeout_s is None or timeout_s == math.inf:
+        timeout = FOREVER
+    elif timeout_s < 0:
+        timeout = None
+    return Request(kind, None, to, type_, _data(payload), timeout, message_id)
+
+
+def timed_out(to: str, type_: str, timeout_s: float) -> TimedOut:
+    """Return the error of a node that said nothing, not even that the time was over."""
+    return TimedOut(
+        f"{to} did not answer {type_} within {timeout_s:g} s, nor did its node say so",
+        hint="the node may be blocked: dan9 explain",
+        address=to,
+        message=type_,
+        timeout_s=timeout_s,
+    )
+
+
+def welcomed(welcome: Welcome | Dan9Error, path: str) -> Welcome:
+    """Return the node's welcome; raise what it said instead, or that it is no node of ours."""
+    if isinstance(welcome, Dan9Error):
+        raise welcome
+    if welcome.hello != PROTOCOL or welcome.version != VERSION:
+        raise WireError(
+            f"the node at {path} speaks {welcome.hello} version {welcome.version}, "
+            f"this client {PROTOCOL} version {VERSION}",
+            hint="use a client of the node's own build",
+        )
+    return welcome
+
+
+def _data(payload: dict[str, Any]) -> dict[str, Any]:
+    found = forms.wire_of(payload)
+    assert isinstance(found, dict)
+    return found
+
+
+def _frame_of(message: Hello | Request, limit: int) -> bytearray:
+    frame = bytearray()
+    try:
+        packed(message, frame, limit)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadPayload(f"the payload cannot cross a wire: {error}") from None
+    return frame
+
+
+def _open(path: str) -> socket.socket:
+    """Return a connected socket.
+
+    Raises:
+        NoNode: Nobody listens at the path.
+        PermissionRefused: It is another user's.
+    """
+    found = socket.socket(socket.AF_UNIX)
+    try:
+        with reachable(path) as short:
+            found.connect(short)
+    except PermissionError:
+        found.close()
+        raise PermissionRefused(
+            f"{path} is another user's", hint="run a node of your own: dan9 up", at=path
+        ) from None
+    except OSError as error:
+        found.close()
+        raise NoNode(
+            f"no node listens at {path}: {error.strerror or error}",
+            hint="see which run: dan9 ps; start one: dan9 up --detach",
+            at=path,
+        ) from None
+    except BaseException:
+        found.close()
+        raise
+    return found
+
+
+def _is_readable(connection: socket.socket, timeout_s: float) -> bool:
+    """Wait for something to read, or the end of the stream."""
+    from select import POLLIN, poll
+
+    waiter = poll()
+    waiter.register(connection, POLLIN)
+    return bool(waiter.poll(max(0.0, timeout_s) * 1000))
