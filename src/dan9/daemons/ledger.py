@@ -22,10 +22,10 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from dan9.base.errors import Conflict, Corrupt, NotSupported
+from dan9.base.errors import BadPayload, Conflict, Corrupt, NotSupported
 from dan9.base.ports import Checkpoint, Entry, Known, Seen, Version
 
-__all__ = ["ID_AGE_S", "ID_COUNT", "Connection", "Ledger"]
+__all__ = ["ID_AGE_S", "ID_COUNT", "Connection", "Ledger", "check_checkpoint", "check_entry"]
 
 APPLICATION_ID: Final = 0x44394C31  # "D9L1": this file is ours
 FORMAT: Final = 1
@@ -548,3 +548,33 @@ def _is_intact(address: str | None, row: Sequence[Any], checksum: object) -> boo
     return fits and checksum == _sum_of_entry(
         str(address), str(id_), status, str(type_), str(sender), wall, body
     )
+
+
+def check_checkpoint(checkpoint: Checkpoint) -> None:
+    """Refuse what the tables could not hold, before it stands in a group with others.
+
+    Raises:
+        BadPayload: The time is no number, or the state is not bytes.
+    """
+    if not math.isfinite(checkpoint.when):
+        raise BadPayload("the time of a checkpoint is no number", at="when")
+    if not all(isinstance(part, bytes) for part in (checkpoint.blob, checkpoint.metrics)):
+        raise BadPayload(
+            f"the state of {checkpoint.address} is not encoded",
+            hint="blob and metrics are bytes",
+            at="blob",
+        )
+
+
+def check_entry(entry: Entry) -> None:
+    """Refuse what the journal could not hold.
+
+    Raises:
+        BadPayload: The time is no number, the payload not bytes, or the id empty.
+    """
+    if not math.isfinite(entry.when):
+        raise BadPayload("the time of an entry is no number", at="when")
+    if not isinstance(entry.payload, bytes):
+        raise BadPayload("the payload is not encoded", hint="it is bytes", at="payload")
+    if not entry.id:
+        raise BadPayload("the message has no id", at="id")

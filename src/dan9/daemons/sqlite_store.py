@@ -20,7 +20,6 @@ Reads go through a connection of their own and see what is committed.
 
 from __future__ import annotations
 
-import math
 import os
 import sqlite3
 import threading
@@ -30,9 +29,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 
-from dan9.base.errors import BadPayload, Closed, Corrupt, Dan9Error, NoSpace, ReadOnly, Refused
+from dan9.base.errors import Closed, Corrupt, Dan9Error, NoSpace, ReadOnly, Refused
 from dan9.base.ports import Alarm, Checkpoint, Done, Entry, Known, Seen, Version
-from dan9.daemons.ledger import Ledger
+from dan9.daemons.ledger import Ledger, check_checkpoint, check_entry
 from dan9.daemons.state_disk import Disk, DiskFailed, named, sync_directory
 
 __all__ = ["GROUP", "SqliteStore"]
@@ -127,7 +126,7 @@ class SqliteStore:
         """See `Store.save`."""
         keeps = [keep] * len(checkpoints) if isinstance(keep, int) else list(keep)
         for checkpoint in checkpoints:
-            _check(checkpoint)
+            check_checkpoint(checkpoint)
 
         def apply(ledger: Ledger, request: _Request) -> None:
             number = ledger.snapshot(len(checkpoints)) if snapshot else 0
@@ -216,7 +215,7 @@ class SqliteStore:
 
     def append(self, entry: Entry, done: Done | None = None) -> None:
         """See `Journal.append`."""
-        _check_entry(entry)
+        check_entry(entry)
         self._keyed(_Request(lambda ledger, _: ledger.append(entry), done), entry)
 
     def handled(
@@ -229,9 +228,9 @@ class SqliteStore:
         keep: int = 3,
     ) -> None:
         """See `Journal.handled`."""
-        _check_entry(entry)
+        check_entry(entry)
         if checkpoint is not None:
-            _check(checkpoint)
+            check_checkpoint(checkpoint)
         address = entry.address
 
         def apply(ledger: Ledger, request: _Request) -> None:
@@ -505,23 +504,3 @@ class SqliteStore:
 
 _END = _Request(lambda _ledger, _request: None, None)
 """Stands for the end of the queue where a request is expected."""
-
-
-def _check(checkpoint: Checkpoint) -> None:
-    if not math.isfinite(checkpoint.when):
-        raise BadPayload("the time of a checkpoint is no number", at="when")
-    if not all(isinstance(part, bytes) for part in (checkpoint.blob, checkpoint.metrics)):
-        raise BadPayload(
-            f"the state of {checkpoint.address} is not encoded",
-            hint="blob and metrics are bytes",
-            at="blob",
-        )
-
-
-def _check_entry(entry: Entry) -> None:
-    if not math.isfinite(entry.when):
-        raise BadPayload("the time of an entry is no number", at="when")
-    if not isinstance(entry.payload, bytes):
-        raise BadPayload("the payload is not encoded", hint="it is bytes", at="payload")
-    if not entry.id:
-        raise BadPayload("the message has no id", at="id")
