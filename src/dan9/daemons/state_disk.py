@@ -35,6 +35,8 @@ class Disk:
 
     shared = True
     """Whether a second connection may read while the first one writes."""
+    log_pages = 4_000
+    """Pages of 4 KiB in the log before they are copied into the file: some 16 MB."""
 
     def __init__(self, path: Path, *, synchronous: str = "FULL") -> None:
         self.path = path
@@ -44,16 +46,20 @@ class Disk:
         """Return a connection for writing."""
         _make_directories(self.path.parent)
         connection = self._connect("rwc")
+        self.configure(connection)
+        return connection
+
+    def configure(self, connection: Connection) -> None:
+        """Set how the database is written; what it means stands in the docs on durability."""
         for pragma in (
             "journal_mode=WAL",
             f"synchronous={self.synchronous}",
-            "wal_autocheckpoint=4000",
+            f"wal_autocheckpoint={self.log_pages}",
             "journal_size_limit=33554432",
             "temp_store=MEMORY",
             "cache_size=-8000",
         ):
-            connection.execute(f"PRAGMA {pragma}")
-        return connection
+            connection.execute(f"PRAGMA {pragma}").fetchall()
 
     def open_reader(self) -> Connection:
         """Return a connection for reading; the file may lie on a read-only medium."""
