@@ -375,7 +375,7 @@ def test_own_fields_are_checked_against_the_class() -> None:
     """The keys that are a daemon's own are the business of whoever knows its class."""
     found = read_manifest(
         '[daemon.a]\nrun = "a:B"\npage-size = "x"',
-        check_fields=lambda plan: [(key, "must be an int", "as 3") for key in plan.fields],
+        check_fields=lambda plan, _path: [(key, "must be an int", "as 3") for key in plan.fields],
     )
     assert found == [Fault(3, "daemon.a.page-size", "must be an int", "as 3")]
 

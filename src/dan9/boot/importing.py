@@ -6,6 +6,7 @@ import importlib
 import sys
 
 from dan9.base.errors import BadConfig
+from dan9.kernel.daemon import Daemon
 
 __all__ = ["load_class", "search_in"]
 
@@ -17,7 +18,7 @@ def search_in(path: str) -> None:
         importlib.invalidate_caches()
 
 
-def load_class(target: str, path: str = "") -> type:
+def load_class(target: str, path: str = "") -> type[Daemon]:
     """Import a daemon class.
 
     Args:
@@ -28,8 +29,6 @@ def load_class(target: str, path: str = "") -> type:
         BadConfig: The text is no such pair, the module is not there or fails to import, it has no
             such name, or the name is no daemon class.
     """
-    from dan9.kernel.daemon import Daemon
-
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name.isidentifier():
         raise BadConfig(f"{target!r} is no module:Class", hint="as shop.till:Till")
@@ -56,11 +55,9 @@ def load_class(target: str, path: str = "") -> type:
             f"the module {module_name} has no {name!r}",
             hint=f"did you mean {near}?" if near else "",
         )
-    if not (isinstance(found, type) and issubclass(found, Daemon)) and not callable(found):
-        raise BadConfig(f"{target} is no daemon", hint="derive the class from dan9.Daemon")
-    if isinstance(found, type) and not issubclass(found, Daemon):
+    if not (isinstance(found, type) and issubclass(found, Daemon)):
         raise BadConfig(f"{target} is no daemon class", hint="derive it from dan9.Daemon")
-    return found  # type: ignore[return-value]  # a class, or a function that is a daemon
+    return found
 
 
 def _broken(module_name: str, error: BaseException) -> BadConfig:

@@ -32,8 +32,9 @@ from dan9.boot.tables import (
 
 __all__ = ["CheckFields", "read_manifest"]
 
-CheckFields = Callable[[DaemonPlan], list[tuple[str, str, str]]]
-"""Checks a plan's own fields against its class: (key, text, hint) of each fault."""
+CheckFields = Callable[[DaemonPlan, tuple[str, ...]], list[tuple[str, str, str]]]
+"""Checks a plan's own fields against its class, which may lie in one of the folders that the
+file names: (key, text, hint) of each fault."""
 
 _Kind = Literal["system", "type", "run", "exec"]
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
@@ -94,6 +95,7 @@ class _Reader:
         self._system = system
         self._types = types
         self._check_fields = check_fields
+        self._path: tuple[str, ...] = ()
 
     def read(self, data: Mapping[str, object]) -> Manifest:
         top = Table(data, (), self._faults)
@@ -102,7 +104,7 @@ class _Reader:
         name = head.segment("name")
         state_dir = head.text("state-dir")
         seed = head.whole("seed")
-        path = head.texts("path")
+        path = self._path = head.texts("path")
         head.refuse_rest()
         daemons = [self._daemon(one) for one in top.tables("daemon")]
         supervisors = [self._supervisor(one) for one in top.tables("supervisor")]
@@ -157,7 +159,7 @@ class _Reader:
             fields=table.rest(),
         )
         if self._check_fields is not None and target:
-            for key, text, hint in self._check_fields(plan):
+            for key, text, hint in self._check_fields(plan, self._path):
                 table.fault(table.spelling(key), text, hint=hint)
         return plan
 
