@@ -1,0 +1,1 @@
+"""The runtime: deterministic given a clock and a seed."""

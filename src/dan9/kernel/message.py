@@ -1,0 +1,453 @@
+"""Messages, asks, and the verbs they carry.
+
+A message is an envelope: who sent what to whom, when, and until when an answer is
+wanted. It carries its verb (the handler's entry), so that dispatch looks nothing
+up. An ask is a message that is its own reply slot: one allocation for both.
+
+An `Ask` is awaitable by three kinds of waiter without knowing which:
+
+- a handler stepped by the scheduler, which recognises the yielded ask and parks;
+- an asyncio task, to which the ask looks like a future (the
+  `_asyncio_future_blocking` protocol of asyncio.futures);
+- a `Gather`, which counts many asks down.
+
+Nothing is sent before the first `await`.
+
+Compiled by mypyc: no exception is raised and caught inside the compiled paths, and
+links are intrusive (a deque costs 50 ns and memory).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, final
+
+from mypy_extensions import mypyc_attr
+
+from dan9.base.errors import Dan9InternalError, MailboxFull, TimedOut
+
+if TYPE_CHECKING:
+    from dan9.base.schema import Signature
+    from dan9.kernel.cell import Cell
+    from dan9.kernel.hand import Hand
+    from dan9.kernel.scheduler import Scheduler
+
+__all__ = [
+    "CONTROL",
+    "IN_HAND",
+    "ORDINARY",
+    "PRIORITY",
+    "Ask",
+    "Gather",
+    "Message",
+    "Verb",
+]
+
+# Kinds of verb. ORDINARY messages obey the mailbox's limit, PRIORITY ones pass it,
+# CONTROL ones are out of band: answered even while a handler awaits.
+ORDINARY: Final = 0
+PRIORITY: Final = 1
+CONTROL: Final = 2
+
+# States of an ask.
+NEW: Final = 0
+WAITING_ROOM: Final = 1  # the receiver's mailbox is full, the asker waits to enqueue
+PENDING: Final = 2
+ANSWERED: Final = 3
+FAILED: Final = 4
+CANCELLED: Final = 5
+
+FOREVER: Final = float("inf")
+
+# How a message's arguments are packed in its one `args` field.
+NO_ARGS: Final = 0
+ONE_ARG: Final = 1
+TUPLE_ARGS: Final = 2
+KEYWORDS: Final = 3
+MIXED: Final = 4
+
+# The message in hand, for code that a handler started elsewhere: asyncio tasks and
+# threads copy the context. Inside a step the scheduler's own attribute is used.
+IN_HAND: ContextVar[Message | None] = ContextVar("dan9_in_hand", default=None)
+
+
+@final
+class Verb:
+    """One handler's entry in a behaviour table, shared by all instances of the class.
+
+    Attributes:
+        type: The message type as on the wire.
+        function: The plain function, called with the instance first; None for a
+            message that only an own loop will see.
+        is_async: Whether calling `function` gives a coroutine.
+        kind: ORDINARY, PRIORITY or CONTROL.
+        concurrent: How many may be in hand at once; 1 is the rule, 0 no limit.
+        timeout_s: Default deadline of an ask of this message; negative: the system's.
+        index: Its place in the class's table, for per-type counts.
+    """
+
+    def __init__(
+        self,
+        type: str,  # noqa: A002
+        name: str,
+        function: object,
+        is_async: bool,  # noqa: FBT001
+        kind: int = ORDINARY,
+        concurrent: int = 1,
+        cancellable: bool = False,  # noqa: FBT001, FBT002
+        timeout_s: float = -1.0,
+        index: int = 0,
+    ) -> None:
+        self.type = type
+        self.name = name
+        self.function: Callable[..., object] | None = function  # type: ignore[assignment]
+        self.is_async = is_async
+        self.kind = kind
+        self.concurrent = concurrent
+        self.cancellable = cancellable
+        self.timeout_s = timeout_s
+        self.takes_timeout = False  # the payload has a key `timeout`
+        self.index = index
+        self.source: object = None  # the undecorated function: docs and schema
+        self.own_signature: Signature | None = None
+
+    @property
+    def signature(self) -> Signature:
+        """The schema of the payload and the reply, made on first use."""
+        if self.own_signature is None:
+            from dan9.base.schema import Signature  # noqa: PLC0415  (costs 10 ms; boot pays later)
+
+            self.own_signature = Signature.of(self.source, type=self.type)  # type: ignore[arg-type]
+        return self.own_signature
+
+    def __repr__(self) -> str:
+        return f"<verb {self.type}>"
+
+
+@mypyc_attr(allow_interpreted_subclasses=False)
+class Message:
+    """One message on its way, queued, or in hand."""
+
+    def __init__(self, cell: Cell, verb: Verb, shape: int, args: object) -> None:
+        self.next: Message | None = None
+        self.cell = cell
+        self.verb = verb
+        self.shape = shape
+        self.args = args
+        self.origin: object = None  # Cell, address text, or None for "outside"
+        self.serial: int = 0
+        self.sent_at: float = 0.0
+        self.until: float = FOREVER
+        self.own_id: str | None = None
+        self.trace: str | None = None
+        self.room_of: Ask | None = None  # a `send` that waits until this is enqueued
+        self.journalled = False
+
+    # -- what a reader of messages sees --------------------------------------------
+
+    @property
+    def type(self) -> str:
+        """The message type, as on the wire."""
+        return self.verb.type
+
+    @property
+    def sender(self) -> str:
+        """The sender's address, stamped by the node."""
+        origin = self.origin
+        if origin is None:
+            return self.cell.home.scheduler.outside
+        if isinstance(origin, str):
+            return origin
+        return origin.address  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def recipient(self) -> str:
+        """The receiver's address."""
+        return self.cell.address
+
+    @property
+    def payload(self) -> dict[str, object]:
+        """The payload as a map under the handler's Python names."""
+        args, kwargs = self.arguments()
+        if not args:
+            return dict(kwargs)
+        return self.verb.signature.payload_of(args, kwargs)
+
+    @property
+    def id(self) -> str:
+        """The message's id, unique in the system's run."""
+        if self.own_id is not None:
+            return self.own_id
+        return f"{self.cell.home.scheduler.run_id}-{self.serial}"
+
+    @property
+    def timestamp(self) -> float:
+        """When it was sent: UTC seconds since 1970."""
+        return self.cell.home.scheduler.wall(self.sent_at)
+
+    @property
+    def deadline(self) -> float | None:
+        """Until when an answer is wanted (the system's monotonic seconds), or None."""
+        return None if self.until == FOREVER else self.until
+
+    @property
+    def reply_to(self) -> str | None:
+        """Where the reply goes: the sender of an ask; None for a tell."""
+        return self.sender if isinstance(self, Ask) else None
+
+    def arguments(self) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Return positional and keyword arguments, unpacked."""
+        shape = self.shape
+        if shape == NO_ARGS:
+            return (), {}
+        if shape == ONE_ARG:
+            return (self.args,), {}
+        if shape == TUPLE_ARGS:
+            return self.args, {}  # type: ignore[return-value]
+        if shape == KEYWORDS:
+            return (), self.args  # type: ignore[return-value]
+        return self.args  # type: ignore[return-value]
+
+    def reply(self, value: object = None) -> None:
+        """Answer it; a reply to a tell, or a second one, is dropped and counted."""
+        self.cell.home.scheduler.reply(self, value)
+
+    def refuse(self, error: BaseException) -> None:
+        """Answer it with an error."""
+        self.cell.home.scheduler.reply_error(self, error)
+
+    def __repr__(self) -> str:
+        return f"<{self.verb.type} to {self.cell.address} from {self.sender}>"
+
+
+@final
+class Ask(Message):
+    """A message that awaits one reply.
+
+    `await ask` sends it and gives the reply. It is a coroutine to every checker and to
+    asyncio: `asyncio.create_task(ref.add(2))` and `gather` work.
+
+    Raises (from `await`):
+        TimedOut: No reply before the deadline.
+        DaemonFailed: The handler crashed.
+        Refused: The daemon said no, by name.
+    """
+
+    def __init__(self, cell: Cell, verb: Verb, shape: int, args: object, timeout_s: float) -> None:
+        super().__init__(cell, verb, shape, args)
+        self.state: int = NEW
+        self.timeout_s = timeout_s
+        self.result_: object = None
+        self.parent: Message | None = None  # the message in whose handler this was asked
+        self.asker: Hand | None = None
+        self.waiter: Hand | None = None
+        self.gather: Gather | None = None
+        self.callbacks: list[tuple[Callable[[Ask], object], object]] | None = None
+        self.later: Ask | None = None  # links of the deadline bucket
+        self.earlier: Ask | None = None
+        self.bucket: object = None
+        self.timer: object = None
+        self.steps: Generator[object, object, object] | None = None
+        self.carries: Message | None = None  # what a `send` waits to get enqueued
+        self._asyncio_future_blocking = False
+
+    # -- the coroutine's face ---------------------------------------------------------
+
+    def __await__(self) -> Generator[object, object, object]:
+        if self.state == NEW:
+            if self.carries is None:
+                self.cell.home.scheduler.submit(self)
+            else:
+                self.cell.home.scheduler.submit_carried(self)
+        while self.state == PENDING or self.state == WAITING_ROOM:
+            self._asyncio_future_blocking = True
+            yield self
+        if self.state == ANSWERED:
+            return self.result_
+        raise self.failure()
+
+    def send(self, value: object) -> object:
+        """Step it, as a coroutine is stepped."""
+        if self.steps is None:
+            self.steps = self.__await__()
+        return self.steps.send(value)
+
+    def throw(self, kind: object, value: object = None, trace: object = None) -> object:
+        """Raise inside it, as into a coroutine."""
+        if self.steps is None:
+            self.steps = self.__await__()
+        error = value if value is not None else kind
+        if isinstance(error, type):
+            error = error()
+        return self.steps.throw(error)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Give up waiting."""
+        if self.steps is not None:
+            self.steps.close()
+        self.cancel()
+
+    # -- the future's face, for asyncio's tasks -----------------------------------------
+
+    def get_loop(self) -> object:
+        """Return the event loop of the system that it was sent in."""
+        return self.cell.home.scheduler.loop
+
+    def add_done_callback(self, callback: Callable[[Ask], object], *, context: object = None) -> None:
+        """Call `callback(self)` soon after the reply."""
+        if self.done():
+            self.cell.home.scheduler.call_soon(callback, self, context)
+        elif self.callbacks is None:
+            self.callbacks = [(callback, context)]
+        else:
+            self.callbacks.append((callback, context))
+
+    def remove_done_callback(self, callback: Callable[[Ask], object]) -> int:
+        """Forget a callback; return how many were removed."""
+        before = self.callbacks or []
+        self.callbacks = [entry for entry in before if entry[0] != callback]
+        return len(before) - len(self.callbacks)
+
+    def done(self) -> bool:
+        """True once answered, failed or cancelled."""
+        return self.state >= ANSWERED
+
+    def cancelled(self) -> bool:
+        """True if the asker gave up."""
+        return self.state == CANCELLED
+
+    def result(self) -> object:
+        """Return the reply or raise the error."""
+        if self.state == ANSWERED:
+            return self.result_
+        raise self.failure()
+
+    def exception(self) -> BaseException | None:
+        """Return the error, or None if it was answered."""
+        return None if self.state == ANSWERED else self.failure()
+
+    def cancel(self, msg: object = None) -> bool:
+        """Stop waiting; a handler that is `cancellable` is cancelled too."""
+        if self.state >= ANSWERED:
+            return False
+        if self.state == NEW:
+            self.state = CANCELLED
+            return True
+        self.cell.home.scheduler.give_up(self, msg)
+        return True
+
+    def failure(self) -> BaseException:
+        """Return the error to raise in the asker."""
+        if self.state == CANCELLED:
+            return asyncio.CancelledError()
+        if isinstance(self.result_, BaseException):
+            return self.result_
+        return Dan9InternalError(f"{self!r} has no reply yet")
+
+    def timed_out(self) -> TimedOut:
+        """Return the error of a deadline that passed."""
+        no_room = self.state == WAITING_ROOM or self.carries is not None
+        where = "had no room for" if no_room else "has not answered"
+        return TimedOut(
+            f"{self.cell.address} {where} {self.verb.type!r} within {self.timeout_s:g} s",
+            hint="is it busy or suspended? `dan9 explain` says; .within(seconds) waits longer",
+            address=self.cell.address,
+            message=self.verb.type,
+            timeout_s=self.timeout_s,
+        )
+
+    def no_room(self) -> MailboxFull:
+        """Return the error of a mailbox that refuses."""
+        return mailbox_full(self)
+
+
+@final
+class Gather:
+    """Many asks at once, waited for together: one wake-up for all.
+
+    `await gather(asks)` sends them all, then waits; the results come in the order given.
+    """
+
+    def __init__(self, asks: list[Ask], return_errors: bool) -> None:  # noqa: FBT001
+        self.asks = asks
+        self.return_errors = return_errors
+        self.missing: int = 0
+        self.waiter: Hand | None = None
+        self.callbacks: list[tuple[Callable[[Gather], object], object]] | None = None
+        self.steps: Generator[object, object, object] | None = None
+        self._asyncio_future_blocking = False
+
+    def __await__(self) -> Generator[object, object, list[object]]:
+        for ask in self.asks:
+            if ask.state == NEW:
+                ask.gather = self
+                ask.cell.home.scheduler.submit(ask)
+                if ask.state < ANSWERED:
+                    self.missing += 1
+        while self.missing > 0:
+            self._asyncio_future_blocking = True
+            yield self
+        out: list[object] = []
+        for ask in self.asks:
+            if ask.state == ANSWERED:
+                out.append(ask.result_)
+            elif self.return_errors and ask.state == FAILED:
+                out.append(ask.failure())
+            else:
+                raise ask.failure()
+        return out
+
+    def send(self, value: object) -> object:
+        """Step it, as a coroutine is stepped."""
+        if self.steps is None:
+            self.steps = self.__await__()
+        return self.steps.send(value)
+
+    def throw(self, kind: object, value: object = None, trace: object = None) -> object:
+        """Raise inside it, as into a coroutine."""
+        if self.steps is None:
+            self.steps = self.__await__()
+        error = value if value is not None else kind
+        if isinstance(error, type):
+            error = error()
+        return self.steps.throw(error)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Give up waiting."""
+        if self.steps is not None:
+            self.steps.close()
+
+    def get_loop(self) -> object:
+        """Return the event loop of the asks."""
+        return self.asks[0].get_loop()
+
+    def add_done_callback(
+        self, callback: Callable[[Gather], object], *, context: object = None
+    ) -> None:
+        """Call `callback(self)` soon after the last reply."""
+        if self.callbacks is None:
+            self.callbacks = []
+        self.callbacks.append((callback, context))
+
+    def result(self) -> None:
+        """Return nothing: the awaiter collects the results itself."""
+
+    def cancel(self, msg: object = None) -> bool:
+        """Cancel every ask that is still out."""
+        some = False
+        for ask in self.asks:
+            some = ask.cancel(msg) or some
+        return some
+
+
+def mailbox_full(message: Message) -> MailboxFull:
+    """Return the error of a mailbox that had no room for this message."""
+    cell = message.cell
+    return MailboxFull(
+        f"the mailbox of {cell.address} is full ({cell.depth} messages)",
+        hint="await .send() to wait for room, or raise its mailbox limit",
+        address=cell.address,
+        message=message.verb.type,
+    )

@@ -1,0 +1,1467 @@
+"""The run loop: who is next, one step at a time, and nothing lost on the way.
+
+Prior art: the BEAM's run queue of processes with a reduction budget; trio's batch of
+runnable tasks; ergo's intrusive mailboxes. What we chose:
+
+- A run queue of cells that have messages and of hands (coroutines) to be resumed. A
+  cell is in it at most once; it handles up to `BATCH` messages and goes to the end.
+- A *turn* runs until the queue is empty or `TURN_S` have passed, then asyncio gets its
+  chance: timers, sockets, other tasks. So no number of messages starves I/O.
+  The clock is read once in `BATCH` messages.
+- Nothing polls: an idle scheduler has no callback pending but its next timer.
+- With a `shuffle` (test worlds) the next runnable is drawn by the seed and handles one
+  message, so that interleavings are explored and replayed.
+
+Conservation, at every step: sent = handled + in hand + queued + dead. Every path that
+takes a message in must end in one of the four; `tests/stateful` holds us to it.
+
+The hot paths are here and in `message.py`; both are compiled. What happens seldom
+(starting, stopping, supervision) is in `lifecycle.py` and reached through `Ports`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from _thread import get_ident
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Final, final
+
+from mypy_extensions import mypyc_attr
+
+from dan9.base.errors import AskCycle, Dan9Error, NotRunning, Refused, UnknownMessage
+from dan9.kernel.cell import (
+    BLOCKED,
+    BUSY,
+    CLOSED,
+    DROP_NEWEST,
+    DROP_OLDEST,
+    ENTRY,
+    GUARDED,
+    HELD,
+    NOT_RUNNABLE,
+    OWN_LOOP,
+    QUEUED,
+    REFUSE,
+    WATCHED,
+    Cell,
+    Runnable,
+)
+from dan9.kernel.hand import Hand
+from dan9.kernel.message import (
+    ANSWERED,
+    CANCELLED,
+    CONTROL,
+    FAILED,
+    FOREVER,
+    IN_HAND,
+    KEYWORDS,
+    MIXED,
+    NO_ARGS,
+    ONE_ARG,
+    ORDINARY,
+    PENDING,
+    TUPLE_ARGS,
+    WAITING_ROOM,
+    Ask,
+    Gather,
+    Message,
+    Verb,
+    mailbox_full,
+)
+from dan9.kernel.timers import NEVER, TimerHeap, to_ns
+from dan9.kernel.trampoline import ENDED, CoroutineHand, trampoline
+
+if TYPE_CHECKING:
+    import random
+
+    from dan9.base.ports import Clock
+
+__all__ = ["DEFAULT_TIMEOUT_S", "Parking", "Ports", "Scheduler"]
+
+BATCH: Final = 32
+TURN_S: Final = 0.001
+DEFAULT_TIMEOUT_S: Final = 5.0
+BUCKET_S: Final = 0.25
+
+# What became of a message that was to be queued.
+ENQUEUED: Final = 0
+NO_ROOM: Final = 1
+DEAD: Final = 2
+
+_THREADS: Final = threading._active  # type: ignore[attr-defined]  # noqa: SLF001
+"""Python's own table of threads: while it has one entry, no tell can come from another."""
+
+_CURRENT_TASKS: Final = asyncio.tasks._current_tasks if sys.version_info < (3, 14) else None  # type: ignore[attr-defined]  # noqa: SLF001
+"""asyncio's table of current tasks; writing it costs 65 ns, `_enter_task` 330."""
+
+
+@final
+class _Deferred:
+    pass
+
+
+DEFERRED: Final = _Deferred()
+"""What `Ports.handled` returns when the reply comes later, after a commit."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Ports:
+    """What the scheduler asks of the kernel around it, on its slow paths."""
+
+    def control(self, message: Message) -> None:
+        """Answer a control message, out of band."""
+
+    def crashed(self, cell: Cell, message: Message | None, error: BaseException) -> None:
+        """End a daemon whose handler, hook or loop raised."""
+
+    def dead(self, message: Message, reason: str) -> None:
+        """Record a dead letter."""
+
+    def redirect(self, message: Message) -> Cell | None:
+        """Return the cell that now has the address of a freed one."""
+
+    def allowed(self, cell: Cell, message: Message) -> Dan9Error | None:
+        """Return why this sender may not say this, or None."""
+
+    def incoming(self, cell: Cell, message: Message) -> bool:
+        """See a message to a watched cell; False: it was taken (dropped, held back)."""
+
+    def handling(self, cell: Cell, message: Message) -> bool:
+        """See a watched cell about to handle; False: it was disturbed (crashed, put off)."""
+
+    def handled(self, cell: Cell, message: Message, value: object) -> object:
+        """See a watched cell's reply; return what the asker gets."""
+        return value
+
+    def refused(self, cell: Cell, message: Message, error: Dan9Error) -> bool:
+        """Count a refusal; True if the answer comes later (a durable daemon's)."""
+        return False
+
+    def timeout_of(self, ask: Ask) -> float:
+        """Return how long an ask whose payload has a key `timeout` may take."""
+        return -1.0
+
+    def journalled(self, message: Message) -> bool:
+        """True if the journal will answer the `send` that carries this message."""
+        return False
+
+    def bad_call(self, cell: Cell, message: Message, error: TypeError) -> Dan9Error | None:
+        """Return the refusal if the arguments did not bind, None if the handler raised."""
+
+    def high_water(self, cell: Cell) -> None:
+        """See a mailbox fill up."""
+
+    def settled(self, cell: Cell) -> None:
+        """See a cell that was stopping come to rest: nothing in hand, nothing queued."""
+
+    def stepped(self) -> None:
+        """See the end of one step (test worlds)."""
+
+    def woken(self) -> None:
+        """See a turn begin after rest."""
+
+
+@final
+class Parking:
+    """A one-shot event that handlers and asyncio tasks alike can await.
+
+    `await parking` gives `value` once `release(value)` was called, or raises.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.is_done = False
+        self.value: object = None
+        self.error: BaseException | None = None
+        self.waiter: Hand | None = None
+        self.callbacks: list[tuple[Callable[[Parking], object], object]] | None = None
+        self.steps: Generator[object, object, object] | None = None
+        self.on_cancel: Callable[[], None] | None = None
+        self._asyncio_future_blocking = False
+
+    def __await__(self) -> Generator[object, object, object]:
+        while not self.is_done:
+            self._asyncio_future_blocking = True
+            yield self
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def release(self, value: object = None) -> None:
+        """Let the waiter go on with `value`; a second call does nothing."""
+        if not self.is_done:
+            self.value = value
+            self.finish()
+
+    def fail(self, error: BaseException) -> None:
+        """Let the waiter go on with an error."""
+        if not self.is_done:
+            self.error = error
+            self.finish()
+
+    def finish(self) -> None:
+        """Wake whoever waits."""
+        self.is_done = True
+        waiter = self.waiter
+        if waiter is not None:
+            self.waiter = None
+            self.scheduler.resume(waiter)
+        if self.callbacks is not None:
+            for callback, context in self.callbacks:
+                self.scheduler.call_soon(callback, self, context)
+            self.callbacks = None
+
+    def cancel(self, msg: object = None) -> bool:
+        """Stop waiting."""
+        if self.is_done:
+            return False
+        if self.on_cancel is not None:
+            self.on_cancel()
+        self.fail(asyncio.CancelledError())
+        return True
+
+    def done(self) -> bool:
+        """True once released."""
+        return self.is_done
+
+    def result(self) -> object:
+        """Return the value or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def get_loop(self) -> object:
+        """Return the event loop of the system."""
+        return self.scheduler.loop
+
+    def add_done_callback(
+        self, callback: Callable[[Parking], object], *, context: object = None
+    ) -> None:
+        """Call `callback(self)` soon after the release."""
+        if self.is_done:
+            self.scheduler.call_soon(callback, self, context)
+            return
+        if self.callbacks is None:
+            self.callbacks = []
+        self.callbacks.append((callback, context))
+
+    def send(self, value: object) -> object:
+        """Step it, as a coroutine is stepped."""
+        if self.steps is None:
+            self.steps = self.__await__()
+        return self.steps.send(value)
+
+    def throw(self, kind: object, value: object = None, trace: object = None) -> object:
+        """Raise inside it, as into a coroutine."""
+        if self.steps is None:
+            self.steps = self.__await__()
+        error = value if value is not None else kind
+        if isinstance(error, type):
+            error = error()
+        return self.steps.throw(error)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Give up waiting."""
+        if self.steps is not None:
+            self.steps.close()
+
+
+@final
+class Bucket:
+    """The asks whose deadlines fall into the same quarter of a second."""
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.first: Ask | None = None
+
+
+@final
+class Scheduler:
+    """One thread's worth of daemons: their messages, steps, deadlines and timers.
+
+    Args:
+        clock: Reads the time.
+        ports: The kernel around it.
+        run_id: What message ids of this run begin with.
+    """
+
+    def __init__(self, clock: Clock, ports: Ports, run_id: str, outside: str) -> None:
+        self.clock = clock
+        self.monotonic: Callable[[], float] = clock.monotonic
+        self.ports = ports
+        self.run_id = run_id
+        self.outside = outside
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread: int = 0
+        self.shuffle: random.Random | None = None
+        self.one_thread = False
+        self.stepping_watched = False
+        # the run queue
+        self.run_first: Runnable | None = None
+        self.run_last: Runnable | None = None
+        self.control: deque[Message] = deque()
+        self.in_turn = False
+        self.wanted = False
+        self.turns: int = 0
+        self.step_began: float = 0.0
+        # what is in hand
+        self.current: Message | None = None
+        self.current_cell: Cell | None = None
+        self.current_hand: Hand | None = None
+        self.now: float = 0.0
+        self.budget: int = 0
+        self.pool: list[object] = []
+        # what came from other threads
+        self.foreign: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self.foreign_wanted = False
+        # time
+        self.timers = TimerHeap()
+        self.timer_armed: object = None
+        self.timer_armed_for: int = NEVER
+        self.buckets: dict[int, Bucket] = {}
+        self.hot: Bucket | None = None
+        self.default_timeout_s: float = DEFAULT_TIMEOUT_S
+        # totals
+        self.serial: int = 0
+        self.sent: int = 0
+        self.handled: int = 0
+        self.dead: int = 0
+        self.late: int = 0
+        self.duplicated: int = 0
+        self.times: dict[Cell, object] = {}
+
+    # -- time -----------------------------------------------------------------------------
+
+    def wall(self, monotonic: float) -> float:
+        """Return the wall time of a moment of the monotonic clock."""
+        return self.clock.now() - (self.clock.monotonic() - monotonic)
+
+    def time(self) -> float:
+        """Return the monotonic time, read at most once a batch within a turn."""
+        if not self.in_turn:
+            self.now = self.monotonic()
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> int:
+        """Call `callback()` at a moment of the monotonic clock; return a handle."""
+        handle = self.timers.schedule(to_ns(when), callback)
+        self.arm(to_ns(when))
+        return handle
+
+    def cancel_timer(self, handle: int) -> bool:
+        """Take a timer back; False if it has fired."""
+        return self.timers.cancel(handle)
+
+    def arm(self, when_ns: int) -> None:
+        """Make sure that the loop looks at the timers at `when_ns`."""
+        armed = self.timer_armed_for
+        if armed != NEVER and armed <= when_ns:
+            return
+        loop = self.loop
+        if loop is None:
+            return
+        if self.timer_armed is not None:
+            self.timer_armed.cancel()  # type: ignore[attr-defined]
+        self.timer_armed_for = when_ns
+        self.timer_armed = loop.call_at(when_ns / 1e9, self.timers_due)
+
+    def timers_due(self) -> None:
+        """Fire what is due; called by the event loop."""
+        self.timer_armed = None
+        self.timer_armed_for = NEVER
+        now = self.now = self.monotonic()
+        # The loop may wake us up to its resolution early: what is due by then is due.
+        for callback in self.timers.pop_due(to_ns(now) + 500):
+            callback()  # type: ignore[operator]
+        following = self.timers.next_ns()
+        if following != NEVER:
+            self.arm(following)
+
+    def call_soon(self, callback: Callable[..., object], argument: object, context: object) -> None:
+        """Call `callback(argument)` from the event loop."""
+        loop = self.loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon(callback, argument, context=context)  # type: ignore[arg-type]
+
+    # -- sending ----------------------------------------------------------------------------
+
+    def stamp(self, message: Message) -> None:
+        """Say who sent it and when; the sender cannot."""
+        cell = self.current_cell
+        if cell is not None:
+            message.origin = cell
+        elif message.origin is None:
+            outer = IN_HAND.get()
+            if outer is not None:
+                message.origin = outer.cell
+                if message.trace is None:
+                    message.trace = outer.trace
+        if not self.in_turn:
+            self.now = self.monotonic()
+        self.serial += 1
+        message.serial = self.serial
+        message.sent_at = self.now
+        current = self.current
+        if current is not None and current.trace is not None:
+            message.trace = current.trace
+
+    def tell(self, message: Message) -> None:
+        """Send without waiting.
+
+        Raises:
+            MailboxFull: The receiver's mailbox is full and its policy does not drop.
+        """
+        if len(_THREADS) > 1 and get_ident() != self.thread:
+            self.from_thread(self.tell_inside, (message,))
+            return
+        self.stamp(message)
+        if self.enqueue(message) == NO_ROOM:
+            self.sent -= 1
+            raise mailbox_full(message)
+
+    def tell_inside(self, message: Message) -> None:
+        """Tell on the loop for another thread: there is nobody to raise to."""
+        self.stamp(message)
+        if self.enqueue(message) == NO_ROOM:
+            self.bury(message, "mailbox-full")
+
+    def from_thread(self, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        """Run `function(*arguments)` on the loop's thread, in order of the calls."""
+        if self.one_thread:
+            raise RuntimeError("under virtual time only the loop's own thread may send")
+        self.foreign.append((function, arguments))
+        if not self.foreign_wanted:
+            self.foreign_wanted = True
+            loop = self.loop
+            if loop is not None and not loop.is_closed():
+                loop.call_soon_threadsafe(self.drain_foreign)
+
+    def drain_foreign(self) -> None:
+        """Do what other threads asked for."""
+        self.foreign_wanted = False
+        for _ in range(len(self.foreign)):
+            function, arguments = self.foreign.popleft()
+            function(*arguments)
+
+    def submit(self, ask: Ask) -> None:
+        """Send an ask: stamp it, give it a deadline, refuse a cycle, queue it."""
+        if len(_THREADS) > 1 and get_ident() != self.thread:
+            raise RuntimeError(
+                "an ask was awaited in another thread than its system's; use tell, "
+                "or dan9.connect() for a client that blocks"
+            )
+        parent = self.current
+        if parent is None:
+            parent = IN_HAND.get()
+        self.stamp(ask)
+        timeout_s = ask.timeout_s
+        if timeout_s < 0.0:
+            timeout_s = ask.verb.timeout_s
+            if ask.verb.takes_timeout:
+                timeout_s = self.ports.timeout_of(ask)
+            if timeout_s < 0.0:
+                timeout_s = self.default_timeout_s
+            ask.timeout_s = timeout_s
+        until = self.now + timeout_s
+        if parent is not None:
+            if parent.until < until:
+                until = parent.until
+                ask.timeout_s = until - self.now
+            ask.parent = parent
+            asker = parent.cell
+            holder = asker.hand
+            if (
+                holder is not None
+                and holder.message is parent
+                and self.closes_cycle(ask, asker)
+            ):
+                ask.state = FAILED
+                ask.result_ = self.cycle_error(ask, asker)
+                return
+        ask.until = until
+        ask.state = PENDING
+        outcome = self.enqueue(ask)
+        if outcome == NO_ROOM:
+            if ask.cell.policy == REFUSE:
+                self.sent -= 1
+                ask.state = FAILED
+                ask.result_ = mailbox_full(ask)
+                return
+            ask.state = WAITING_ROOM
+            self.wait_for_room(ask)
+        if ask.state < ANSWERED and until != FOREVER:
+            self.watch_deadline(ask)
+
+    def submit_carried(self, ticket: Ask) -> None:
+        """Send a tell that waits for room; the ticket is answered once it is queued."""
+        message = ticket.carries
+        assert message is not None
+        self.stamp(message)
+        parent = self.current
+        if parent is None:
+            parent = IN_HAND.get()
+        timeout_s = ticket.timeout_s
+        if timeout_s < 0.0:
+            timeout_s = ticket.timeout_s = self.default_timeout_s
+        ticket.until = self.now + timeout_s
+        if parent is not None and parent.until < ticket.until:
+            ticket.until = parent.until
+            ticket.timeout_s = ticket.until - self.now
+        ticket.state = PENDING
+        message.room_of = ticket
+        outcome = self.enqueue(message)
+        if outcome == NO_ROOM:
+            if ticket.cell.policy == REFUSE:
+                self.sent -= 1
+                ticket.state = FAILED
+                ticket.result_ = mailbox_full(message)
+                return
+            self.wait_for_room(message)
+            if ticket.until != FOREVER:
+                self.watch_deadline(ticket)
+        elif ticket.state == PENDING and not self.ports.journalled(message):
+            ticket.state = ANSWERED
+
+    def wait_for_room(self, message: Message) -> None:
+        """Put a message in the line before a full mailbox; it counts when it gets in."""
+        self.sent -= 1
+        cold = message.cell.chill()
+        if cold.room is None:
+            cold.room = [message]
+        else:
+            cold.room.append(message)
+
+    def closes_cycle(self, ask: Ask, asker: Cell) -> bool:
+        """True if the receiver waits, through daemons that all block, for the asker."""
+        if ask.cell is asker:
+            return ask.verb.concurrent == 1 and ask.verb.kind == ORDINARY
+        if ask.cell.waits is None or ask.verb.kind == CONTROL:
+            return False
+        return self.reaches(ask.cell, asker, 0)
+
+    def reaches(self, cell: Cell, goal: Cell, depth: int) -> bool:
+        """Follow who waits on whom."""
+        if cell is goal:
+            return True
+        waits = cell.waits
+        if waits is None or depth > 1000:
+            return False
+        if isinstance(waits, Ask):
+            return waits.state == PENDING and self.reaches(waits.cell, goal, depth + 1)
+        if isinstance(waits, Gather):
+            for ask in waits.asks:
+                if ask.state == PENDING and self.reaches(ask.cell, goal, depth + 1):
+                    return True
+        return False
+
+    def cycle_error(self, ask: Ask, asker: Cell) -> AskCycle:
+        """Return the refusal, with the chain."""
+        chain = [asker.address]
+        cell = ask.cell
+        while cell is not asker and len(chain) < 1000:
+            chain.append(cell.address)
+            waits = cell.waits
+            following: Cell | None = None
+            if isinstance(waits, Ask):
+                following = waits.cell
+            elif isinstance(waits, Gather):
+                for one in waits.asks:
+                    if one.state == PENDING and self.reaches(one.cell, asker, 0):
+                        following = one.cell
+                        break
+            if following is None:
+                break
+            cell = following
+        chain.append(asker.address)
+        return AskCycle(
+            f"{ask.verb.type!r} to {ask.cell.address} would wait for itself: " + " → ".join(chain),
+            hint="tell instead of ask, or make the waiting handler @on(concurrent=True)",
+            address=ask.cell.address,
+            message=ask.verb.type,
+            chain=tuple(chain),
+        )
+
+    # -- the mailbox --------------------------------------------------------------------------
+
+    def enqueue(self, message: Message) -> int:
+        """Queue a message; say what became of it."""
+        cell = message.cell
+        gate = cell.gate
+        self.sent += 1
+        if gate & ENTRY or message.verb.kind != ORDINARY:
+            return self.enqueue_slowly(message)
+        cold = cell.cold
+        if cold is None:
+            if cell.depth >= cell.home.behaviour.limit:
+                return self.overflow(message)
+        elif cell.depth >= cell.limit or cold.room is not None:
+            return self.overflow(message)
+        tail = cell.tail
+        if tail is None:
+            cell.head = message
+        else:
+            tail.next = message
+        cell.tail = message
+        cell.depth += 1
+        if not gate & NOT_RUNNABLE:
+            cell.gate = gate | QUEUED
+            last = self.run_last
+            if last is None:
+                self.run_first = cell
+                if not self.in_turn and not self.wanted:
+                    self.want_turn()
+            else:
+                last.run_next = cell
+            self.run_last = cell
+        elif gate & OWN_LOOP:
+            self.wake_inbox(cell)
+        return ENQUEUED
+
+    def enqueue_slowly(self, message: Message) -> int:
+        """Queue a message that is not ordinary, or to a cell that is not plainly open."""
+        cell = message.cell
+        verb = message.verb
+        if cell.gate & GUARDED and verb.type != "down":
+            error = self.ports.allowed(cell, message)
+            if error is not None:
+                self.bury(message, "not-allowed")
+                self.reply_error(message, error)
+                return DEAD
+        if verb.kind == CONTROL:
+            self.control.append(message)
+            self.want_turn()
+            return ENQUEUED
+        if cell.gate & CLOSED:
+            other = self.ports.redirect(message)
+            if other is None or other is cell:
+                self.bury(message, "not-running")
+                return DEAD
+            message.cell = other
+            self.sent -= 1
+            return self.enqueue(message)
+        if cell.gate & WATCHED:
+            cold = cell.chill()
+            cold.received += 1
+            if not self.ports.incoming(cell, message):
+                return ENQUEUED
+        return self.put(message)
+
+    def put(self, message: Message) -> int:
+        """Queue it at the end, or do what the policy says."""
+        cell = message.cell
+        cold = cell.cold
+        if message.verb.kind == ORDINARY and (
+            cell.depth >= cell.limit or (cold is not None and cold.room is not None)
+        ):
+            outcome = self.overflow(message)
+            if outcome == NO_ROOM and cell.gate & WATCHED:
+                cell.chill().received -= 1
+            return outcome
+        self.link(cell, message)
+        return ENQUEUED
+
+    def link(self, cell: Cell, message: Message) -> None:
+        """Append to the mailbox and make the cell runnable."""
+        message.next = None
+        tail = cell.tail
+        if tail is None:
+            cell.head = message
+        else:
+            tail.next = message
+        cell.tail = message
+        cell.depth += 1
+        cold = cell.cold
+        if cold is not None and cell.depth > cold.high_water:
+            cold.high_water = cell.depth
+        self.make_runnable(cell)
+
+    def overflow(self, message: Message) -> int:
+        """Do what the policy of a full mailbox says."""
+        cell = message.cell
+        self.ports.high_water(cell)
+        policy = cell.policy
+        if policy == DROP_NEWEST:
+            self.bury(message, "dropped-newest")
+            return DEAD
+        if policy == DROP_OLDEST:
+            self.drop_oldest(cell)
+            self.link(cell, message)
+            return ENQUEUED
+        return NO_ROOM
+
+    def drop_oldest(self, cell: Cell) -> None:
+        """Dead-letter the oldest message that the limit applies to."""
+        before: Message | None = None
+        message = cell.head
+        while message is not None and message.verb.kind != ORDINARY:
+            before = message
+            message = message.next
+        if message is None:
+            return
+        if before is None:
+            cell.head = message.next
+        else:
+            before.next = message.next
+        if message.next is None:
+            cell.tail = before
+        message.next = None
+        cell.depth -= 1
+        self.bury(message, "dropped-oldest")
+
+    def take(self, cell: Cell) -> Message | None:
+        """Take the oldest message that is still wanted."""
+        while True:
+            message = cell.head
+            if message is None:
+                return None
+            following = message.next
+            cell.head = following
+            if following is None:
+                cell.tail = None
+            else:
+                message.next = None
+            cell.depth -= 1
+            cold = cell.cold
+            if cold is not None and cold.room is not None:
+                self.let_in(cell)
+            if isinstance(message, Ask) and (
+                message.state != PENDING or message.until <= self.now
+            ):
+                self.expire_queued(message)
+                continue
+            return message
+
+    def expire_queued(self, ask: Ask) -> None:
+        """Drop an ask that nobody waits for any more, unhandled."""
+        self.bury(ask, "expired")
+        if ask.state == PENDING:
+            self.settle(ask, FAILED, ask.timed_out())
+
+    def let_in(self, cell: Cell) -> None:
+        """Give the room that was made to those who wait before the mailbox."""
+        cold = cell.cold
+        assert cold is not None
+        while cold.room is not None and cell.depth < cell.limit:
+            message = cold.room.pop(0)
+            if not cold.room:
+                cold.room = None
+            waiting = message.room_of
+            if isinstance(message, Ask):
+                if message.state != WAITING_ROOM:
+                    continue
+                message.state = PENDING
+            elif waiting is not None and waiting.state != PENDING:
+                continue
+            self.sent += 1
+            if cell.gate & WATCHED:
+                cold.received += 1
+            self.link(cell, message)
+            if waiting is not None and waiting.state < ANSWERED:
+                self.settle(waiting, ANSWERED, None)
+
+    def bury(self, message: Message, reason: str) -> None:
+        """Make a dead letter of a message that was sent; its asker hears of it."""
+        self.dead += 1
+        cold = message.cell.cold
+        if cold is not None:
+            cold.dead += 1
+        self.ports.dead(message, reason)
+
+    # -- the run queue ------------------------------------------------------------------------
+
+    def want_turn(self) -> None:
+        """Ask the event loop for a turn."""
+        if self.in_turn or self.wanted:
+            return
+        loop = self.loop
+        if loop is not None:
+            self.wanted = True
+            loop.call_soon(self.turn)
+
+    def append(self, runnable: Runnable) -> None:
+        """Put at the end of the run queue."""
+        last = self.run_last
+        if last is None:
+            self.run_first = runnable
+        else:
+            last.run_next = runnable
+        self.run_last = runnable
+        if not self.in_turn and not self.wanted:
+            self.want_turn()
+
+    def make_runnable(self, cell: Cell) -> None:
+        """Queue the cell if it has messages and may handle them."""
+        gate = cell.gate
+        if gate & OWN_LOOP:
+            self.wake_inbox(cell)
+        elif not gate & NOT_RUNNABLE and cell.head is not None:
+            cell.gate = gate | QUEUED
+            self.append(cell)
+
+    def resume(self, hand: Hand) -> None:
+        """Queue a hand whose wait is over."""
+        if hand.queued or hand.ended:
+            return
+        hand.queued = True
+        self.append(hand)
+
+    def turn(self) -> None:
+        """Run what is runnable for up to `TURN_S`, then let the event loop in."""
+        self.wanted = False
+        if self.in_turn:
+            return
+        self.in_turn = True
+        self.turns += 1
+        now = self.now = self.step_began = self.monotonic()
+        until = now + TURN_S
+        self.ports.woken()
+        try:
+            if self.shuffle is not None:
+                self.turn_shuffled()
+                return
+            self.budget = BATCH
+            while True:
+                if self.control:
+                    self.ports.control(self.control.popleft())
+                    continue
+                runnable = self.run_first
+                if runnable is None:
+                    break
+                following = runnable.run_next
+                self.run_first = following
+                if following is None:
+                    self.run_last = None
+                else:
+                    runnable.run_next = None
+                if isinstance(runnable, Cell):
+                    self.run_cell(runnable)
+                elif isinstance(runnable, Hand):
+                    runnable.queued = False
+                    self.budget -= 1
+                    self.step(runnable)
+                if self.budget <= 0:
+                    now = self.now = self.step_began = self.monotonic()
+                    if now >= until:
+                        break
+                    self.budget = BATCH
+        finally:
+            self.in_turn = False
+            self.current = None
+            self.current_cell = None
+            if self.run_first is not None or self.control:
+                self.want_turn()
+
+    def turn_shuffled(self) -> None:
+        """Run with the order drawn by the seed, one message a step."""
+        shuffle = self.shuffle
+        assert shuffle is not None
+        waiting: list[Runnable] = []
+        for _ in range(256):
+            runnable = self.run_first
+            while runnable is not None:
+                waiting.append(runnable)
+                following = runnable.run_next
+                runnable.run_next = None
+                runnable = following
+            self.run_first = self.run_last = None
+            if self.control:
+                self.ports.control(self.control.popleft())
+            elif waiting:
+                index = int(shuffle.random() * len(waiting))
+                chosen = waiting[index]
+                waiting[index] = waiting[-1]
+                waiting.pop()
+                self.budget = 1
+                if isinstance(chosen, Cell):
+                    self.run_cell(chosen)
+                elif isinstance(chosen, Hand):
+                    chosen.queued = False
+                    self.step(chosen)
+            else:
+                break
+            self.ports.stepped()
+        for runnable in waiting:
+            self.append(runnable)
+
+    def run_cell(self, cell: Cell) -> None:
+        """Let one daemon handle its messages, while the budget lasts."""
+        cell.gate &= ~QUEUED
+        budget = self.budget
+        while True:
+            if cell.gate & BLOCKED:
+                break
+            message = cell.head
+            if message is None:
+                if cell.gate == 0 or cell.cold is None:
+                    break
+                self.ports.settled(cell)
+                break
+            if budget <= 0:
+                cell.gate |= QUEUED
+                self.append(cell)
+                break
+            budget -= 1
+            # Inlined `take`: this is the hot path.
+            if cell.cold is None:
+                following = message.next
+                cell.head = following
+                if following is None:
+                    cell.tail = None
+                else:
+                    message.next = None
+                cell.depth -= 1
+                if isinstance(message, Ask) and (
+                    message.state != PENDING or message.until <= self.now
+                ):
+                    self.expire_queued(message)
+                    continue
+            else:
+                taken = self.take(cell)
+                if taken is None:
+                    break
+                message = taken
+            self.handle(cell, message)
+        self.budget = budget
+
+    # -- handling -------------------------------------------------------------------------------
+
+    def handle(self, cell: Cell, message: Message) -> None:
+        """Call the handler of a message that was taken."""
+        verb = message.verb
+        if verb.concurrent != 1 and not self.has_slot(cell, message):
+            return
+        if cell.gate & WATCHED and not self.ports.handling(cell, message):
+            return
+        function = verb.function
+        if function is None:
+            self.reply_error(message, self.unknown(cell, verb.type))
+            self.count_handled(cell, verb)
+            return
+        self.current = message
+        self.current_cell = cell
+        shape = message.shape
+        try:
+            if shape == ONE_ARG:
+                value = function(cell.instance, message.args)
+            elif shape == NO_ARGS:
+                value = function(cell.instance)
+            elif shape == TUPLE_ARGS:
+                value = function(cell.instance, *message.args)  # type: ignore[misc]
+            elif shape == KEYWORDS:
+                value = function(cell.instance, **message.args)  # type: ignore[arg-type]
+            else:
+                args, kwargs = message.arguments()
+                value = function(cell.instance, *args, **kwargs)
+        except BaseException as error:  # noqa: BLE001  (the supervisor boundary)
+            self.current = None
+            self.current_cell = None
+            if verb.concurrent != 1:
+                self.free_slot(cell, verb)
+            self.raised(cell, message, error)
+            return
+        if verb.is_async:
+            self.begin(cell, message, value)
+            return
+        self.current = None
+        self.current_cell = None
+        if verb.concurrent != 1:
+            self.free_slot(cell, verb)
+        self.finish(cell, message, value)
+
+    def finish(self, cell: Cell, message: Message, value: object) -> None:
+        """Count a handled message and send its reply."""
+        self.handled += 1
+        cell.handled += 1
+        verb = message.verb
+        if cell.only_verb is not verb:
+            self.count_type(cell, verb)
+        if cell.gate & WATCHED:
+            value = self.ports.handled(cell, message, value)
+            if value is DEFERRED:
+                return
+        if isinstance(message, Ask):
+            if message.state == PENDING:
+                self.settle(message, ANSWERED, value)
+            else:
+                self.late += 1
+
+    def count_handled(self, cell: Cell, verb: Verb) -> None:
+        """Count a handled message."""
+        self.handled += 1
+        cell.handled += 1
+        if cell.only_verb is not verb:
+            self.count_type(cell, verb)
+
+    def count_type(self, cell: Cell, verb: Verb) -> None:
+        """Keep the counts by type, once more than one type was handled."""
+        if cell.only_verb is None and cell.handled == 1:
+            cell.only_verb = verb
+            return
+        cold = cell.chill()
+        counts = cold.counts
+        if counts is None:
+            counts = cold.counts = [0] * (len(cell.home.behaviour.order) + 1)
+            only = cell.only_verb
+            if only is not None:
+                counts[only.index] = int(cell.handled) - 1
+                cell.only_verb = None
+        counts[verb.index] += 1
+
+    def raised(self, cell: Cell, message: Message, error: BaseException) -> None:
+        """A handler raised: a refusal is an answer, anything else a crash."""
+        if isinstance(error, Refused):
+            self.refuse(cell, message, error)
+            return
+        if isinstance(error, TypeError):
+            refusal = self.ports.bad_call(cell, message, error)
+            if refusal is not None:
+                self.refuse(cell, message, refusal)
+                return
+        self.count_handled(cell, message.verb)
+        self.ports.crashed(cell, message, error)
+
+    def refuse(self, cell: Cell, message: Message, error: Dan9Error) -> None:
+        """Answer with a named refusal; the daemon goes on."""
+        self.count_handled(cell, message.verb)
+        if self.ports.refused(cell, message, error):
+            return
+        if isinstance(message, Ask):
+            self.reply_error(message, error)
+
+    def unknown(self, cell: Cell, type_: str) -> UnknownMessage:
+        """Return the refusal of a message type that the daemon does not have."""
+        return UnknownMessage(
+            f"{cell.address} knows no message {type_!r}",
+            hint=f"`dan9 describe {cell.name}` lists what it knows",
+            address=cell.address,
+            message=type_,
+        )
+
+    # -- coroutines ---------------------------------------------------------------------------------
+
+    def begin(self, cell: Cell, message: Message, coroutine: object) -> None:
+        """Take an async handler in hand and make its first step."""
+        hand = CoroutineHand(cell, message, coroutine, None)
+        if message.verb.concurrent == 1:
+            hand.blocking = True
+            cell.gate |= BUSY
+            cell.hand = hand
+        else:
+            self.remember(cell, hand)
+        self.step(hand)
+
+    def start_hand(
+        self,
+        cell: Cell,
+        coroutine: object,
+        done_with: Callable[[object, BaseException | None], None],
+    ) -> Hand:
+        """Run a hook or an own loop of a daemon; `done_with(value, error)` hears the end."""
+        hand = CoroutineHand(cell, None, coroutine, done_with)
+        self.remember(cell, hand)
+        self.resume(hand)
+        return hand
+
+    def remember(self, cell: Cell, hand: Hand) -> None:
+        """Keep a hand that does not block its daemon, so that stopping finds it."""
+        cold = cell.chill()
+        if cold.hands is None:
+            cold.hands = [hand]
+        else:
+            cold.hands.append(hand)
+
+    def step(self, hand: Hand) -> None:
+        """Run a coroutine up to its next wait."""
+        if hand.ended:
+            return
+        cell = hand.cell
+        loop = self.loop
+        self.current = hand.message
+        self.current_cell = cell
+        self.current_hand = hand
+        hand.waits = None
+        if hand.blocking:
+            cell.waits = None
+        step = hand.step
+        if _CURRENT_TASKS is not None:
+            _CURRENT_TASKS[loop] = hand
+        else:
+            asyncio.tasks._enter_task(loop, hand)  # type: ignore[attr-defined]  # noqa: SLF001
+        try:
+            if hand._must_cancel:  # noqa: SLF001
+                hand._must_cancel = False  # noqa: SLF001
+                yielded = self.throw_in(hand)
+            elif step is None:
+                step = self.ready(hand)
+                yielded = hand.context.run(step, hand)
+            else:
+                yielded = hand.context.run(step, None)
+        finally:
+            if _CURRENT_TASKS is not None:
+                _CURRENT_TASKS.pop(loop, None)
+            else:
+                asyncio.tasks._leave_task(loop, hand)  # type: ignore[attr-defined]  # noqa: SLF001
+            self.current = None
+            self.current_cell = None
+            self.current_hand = None
+        if yielded is ENDED:
+            self.end_hand(hand)
+        elif isinstance(yielded, Ask):
+            yielded._asyncio_future_blocking = False  # noqa: SLF001
+            hand.waits = yielded
+            if hand.blocking:
+                cell.waits = yielded
+            if yielded.state >= ANSWERED:
+                self.resume(hand)
+            else:
+                yielded.waiter = hand
+            self.cancel_if_asked(hand)
+        elif isinstance(yielded, Gather):
+            yielded._asyncio_future_blocking = False  # noqa: SLF001
+            hand.waits = yielded
+            if hand.blocking:
+                cell.waits = yielded
+            if yielded.missing <= 0:
+                self.resume(hand)
+            else:
+                yielded.waiter = hand
+            self.cancel_if_asked(hand)
+        elif isinstance(yielded, Parking):
+            yielded._asyncio_future_blocking = False  # noqa: SLF001
+            hand.waits = yielded
+            if yielded.is_done:
+                self.resume(hand)
+            else:
+                yielded.waiter = hand
+            self.cancel_if_asked(hand)
+        elif yielded is None:
+            # asyncio.sleep(0): everyone else first, the event loop included.
+            self.call_soon(self.resume, hand, None)
+        else:
+            self.wait_for_future(hand, yielded)
+
+    def throw_in(self, hand: Hand) -> object:
+        """Cancel a coroutine at its next step; one that has not begun never does."""
+        carrier = hand.trampoline
+        if carrier is None:
+            hand.coroutine.close()  # type: ignore[attr-defined]
+            hand.error = asyncio.CancelledError()
+            return ENDED
+        return hand.context.run(carrier.throw, asyncio.CancelledError())  # type: ignore[attr-defined]
+
+    def ready(self, hand: Hand) -> Callable[[object], object]:
+        """Give the hand a trampoline."""
+        pool = self.pool
+        if pool:
+            carrier = pool.pop()
+        else:
+            carrier = trampoline()
+            carrier.send(None)  # type: ignore[arg-type]
+        hand.trampoline = carrier
+        step: Callable[[object], object] = carrier.send  # type: ignore[attr-defined]
+        hand.step = step
+        return step
+
+    def cancel_if_asked(self, hand: Hand) -> None:
+        """Deliver a cancellation that was asked for while the coroutine ran."""
+        if hand._must_cancel and hand.waits is not None:  # noqa: SLF001
+            hand._must_cancel = False  # noqa: SLF001
+            if not hand.waits.cancel(hand._cancel_message):  # type: ignore[attr-defined]  # noqa: SLF001
+                hand._must_cancel = True  # noqa: SLF001
+
+    def wait_for_future(self, hand: Hand, future: object) -> None:
+        """Park the hand on an asyncio future."""
+        if getattr(future, "_asyncio_future_blocking", None) is True:
+            future._asyncio_future_blocking = False  # type: ignore[attr-defined]  # noqa: SLF001
+            hand._fut_waiter = future  # noqa: SLF001
+            future.add_done_callback(hand.wakeup, context=hand.context)  # type: ignore[attr-defined]
+            if hand._must_cancel and future.cancel(msg=hand._cancel_message):  # type: ignore[attr-defined]  # noqa: SLF001
+                hand._must_cancel = False  # noqa: SLF001
+            return
+        hand.error = RuntimeError(
+            f"{hand.get_name()} awaited {future!r}, which is of another library than asyncio"
+        )
+        self.end_hand(hand)
+
+    def end_hand(self, hand: Hand) -> None:
+        """A coroutine has ended: reply, free the daemon, tell who waited."""
+        if hand.ended:
+            return
+        hand.ended = True
+        carrier = hand.trampoline
+        if carrier is not None and len(self.pool) < 1024:
+            self.pool.append(carrier)
+        hand.trampoline = None
+        hand.step = None
+        cell = hand.cell
+        if hand.callbacks is not None:
+            for callback, context in hand.callbacks:
+                self.call_soon(callback, hand, context)
+            hand.callbacks = None
+        cold = cell.cold
+        if cold is not None and cold.hands is not None:
+            if hand in cold.hands:
+                cold.hands.remove(hand)
+            if not cold.hands:
+                cold.hands = None
+        error = hand.error
+        message = hand.message
+        if hand.blocking:
+            hand.blocking = False
+            cell.waits = None
+            if cell.hand is hand:
+                cell.hand = None
+                cell.gate &= ~BUSY
+        if hand.done_with is not None:
+            hand.done_with(hand.result_, error)
+        elif message is not None:
+            verb = message.verb
+            if verb.concurrent != 1:
+                self.free_slot(cell, verb)
+            if error is None:
+                self.finish(cell, message, hand.result_)
+            elif isinstance(error, asyncio.CancelledError):
+                self.cancelled(cell, message)
+            else:
+                self.raised(cell, message, error)
+        if cell.head is not None:
+            self.make_runnable(cell)
+        elif cell.gate != 0:
+            self.ports.settled(cell)
+
+    def cancelled(self, cell: Cell, message: Message) -> None:
+        """A handler ended by cancellation: given up by its asker, or killed."""
+        self.count_handled(cell, message.verb)
+        if isinstance(message, Ask):
+            self.reply_error(
+                message,
+                NotRunning(
+                    f"{cell.address} gave up {message.verb.type!r}: it was cancelled",
+                    address=cell.address,
+                    message=message.verb.type,
+                ),
+            )
+
+    def has_slot(self, cell: Cell, message: Message) -> bool:
+        """Take a slot for a concurrent handler, or set the message aside until one is free."""
+        verb = message.verb
+        cold = cell.chill()
+        if cold.running is None:
+            cold.running = {}
+        running = cold.running.get(verb.type, 0)
+        if verb.concurrent > 0 and running >= verb.concurrent:
+            if cold.backlog is None:
+                cold.backlog = {}
+            cold.backlog.setdefault(verb.type, []).append(message)
+            cold.set_aside += 1
+            return False
+        cold.running[verb.type] = running + 1
+        return True
+
+    def free_slot(self, cell: Cell, verb: Verb) -> None:
+        """Give a slot back and begin with what was set aside."""
+        cold = cell.chill()
+        if cold.running is None:
+            return
+        cold.running[verb.type] = cold.running.get(verb.type, 1) - 1
+        backlog = cold.backlog
+        waiting = backlog.get(verb.type) if backlog is not None else None
+        if waiting:
+            # Back to the head of the mailbox: its turn had come before.
+            message = waiting.pop(0)
+            message.next = cell.head
+            cell.head = message
+            if cell.tail is None:
+                cell.tail = message
+            cell.depth += 1
+            cold.set_aside -= 1
+            self.make_runnable(cell)
+
+    # -- replies ----------------------------------------------------------------------------------------
+
+    def reply(self, message: Message, value: object) -> None:
+        """Answer a message; safe from any thread."""
+        if len(_THREADS) > 1 and get_ident() != self.thread:
+            self.from_thread(self.reply, (message, value))
+            return
+        if isinstance(message, Ask):
+            if message.state == PENDING:
+                if message.cell.gate & WATCHED:
+                    value = self.ports.handled(message.cell, message, value)
+                self.settle(message, ANSWERED, value)
+            else:
+                self.late += 1
+
+    def reply_error(self, message: Message, error: BaseException) -> None:
+        """Answer a message with an error; safe from any thread."""
+        if len(_THREADS) > 1 and get_ident() != self.thread:
+            self.from_thread(self.reply_error, (message, error))
+            return
+        if isinstance(message, Ask):
+            if message.state == PENDING or message.state == WAITING_ROOM:
+                self.settle(message, FAILED, error)
+            else:
+                self.late += 1
+
+    def settle(self, ask: Ask, state: int, value: object) -> None:
+        """Fill the reply slot and wake who waits for it."""
+        ask.state = state
+        ask.result_ = value
+        ask.parent = None
+        bucket = ask.bucket
+        if bucket is not None:
+            self.forget_deadline(ask)
+        waiter = ask.waiter
+        if waiter is not None:
+            ask.waiter = None
+            # Inlined `resume`: this is the hot path.
+            if not waiter.queued and not waiter.ended:
+                waiter.queued = True
+                self.append(waiter)
+        gather = ask.gather
+        if gather is not None:
+            ask.gather = None
+            gather.missing -= 1
+            if gather.missing == 0:
+                self.gathered(gather)
+        callbacks = ask.callbacks
+        if callbacks is not None:
+            ask.callbacks = None
+            for callback, context in callbacks:
+                self.call_soon(callback, ask, context)
+
+    def gathered(self, gather: Gather) -> None:
+        """All replies are there."""
+        waiter = gather.waiter
+        if waiter is not None:
+            gather.waiter = None
+            self.resume(waiter)
+        if gather.callbacks is not None:
+            for callback, context in gather.callbacks:
+                self.call_soon(callback, gather, context)
+            gather.callbacks = None
+
+    def give_up(self, ask: Ask, msg: object) -> None:
+        """The asker does not wait any longer."""
+        waited_for_room = ask.state == WAITING_ROOM
+        self.settle(ask, CANCELLED, None)
+        if not waited_for_room:
+            self.cancel_handler(ask)
+
+    def cancel_handler(self, ask: Ask) -> None:
+        """Cancel the handler of an ask that was given up, if it is cancellable."""
+        cold = ask.cell.cold
+        if not ask.verb.cancellable:
+            return
+        holder = ask.cell.hand
+        if holder is not None and holder.message is ask:
+            holder.cancel()
+        elif cold is not None and cold.hands is not None:
+            for hand in cold.hands:
+                if hand.message is ask:
+                    hand.cancel()
+                    return
+
+    # -- deadlines ---------------------------------------------------------------------------------------
+    #
+    # Most asks are answered long before their deadline, so a deadline costs two links in
+    # the bucket of its quarter second. Only what is still there when the bucket's time
+    # comes gets a timer of its own, so that the moment is exact.
+
+    def watch_deadline(self, ask: Ask) -> None:
+        """Have the ask time out at `ask.until`."""
+        until = ask.until
+        hot = self.hot
+        if hot is None or until < hot.start or until >= hot.start + BUCKET_S:
+            hot = self.bucket_of(until)
+            if hot is None:
+                self.call_exactly(ask)
+                return
+        first = hot.first
+        ask.bucket = hot
+        ask.later = first
+        ask.earlier = None
+        if first is not None:
+            first.earlier = ask
+        hot.first = ask
+
+    def bucket_of(self, until: float) -> Bucket | None:
+        """Return the bucket of a moment; None if its time has come already."""
+        index = int(until / BUCKET_S)
+        start = index * BUCKET_S
+        if start <= self.now:
+            return None
+        bucket = self.buckets.get(index)
+        if bucket is None:
+            bucket = Bucket(start)
+            self.buckets[index] = bucket
+            self.call_at(start, lambda: self.open_bucket(index))
+        self.hot = bucket
+        return bucket
+
+    def open_bucket(self, index: int) -> None:
+        """The bucket's time has come: give what is left an exact timer each."""
+        bucket = self.buckets.pop(index)
+        if self.hot is bucket:
+            self.hot = None
+        late: list[Ask] = []
+        ask = bucket.first
+        bucket.first = None
+        while ask is not None:
+            following = ask.later
+            ask.bucket = None
+            ask.later = None
+            ask.earlier = None
+            late.append(ask)
+            ask = following
+        late.reverse()
+        for one in late:
+            self.call_exactly(one)
+
+    def call_exactly(self, ask: Ask) -> None:
+        """Give one ask a timer of its own."""
+        ask.timer = self.call_at(ask.until, lambda: self.expire(ask))
+        ask.bucket = self
+
+    def forget_deadline(self, ask: Ask) -> None:
+        """Unlink an ask that was answered in time."""
+        bucket = ask.bucket
+        ask.bucket = None
+        if isinstance(bucket, Bucket):
+            later, earlier = ask.later, ask.earlier
+            if earlier is None:
+                bucket.first = later
+            else:
+                earlier.later = later
+            if later is not None:
+                later.earlier = earlier
+            ask.later = None
+            ask.earlier = None
+        elif ask.timer is not None:
+            self.timers.cancel(ask.timer)  # type: ignore[arg-type]
+            ask.timer = None
+
+    def expire(self, ask: Ask) -> None:
+        """The deadline passed: the asker hears it now, the handler may go on."""
+        if ask.state >= ANSWERED:
+            return
+        ask.timer = None
+        waited_for_room = ask.state == WAITING_ROOM
+        self.settle(ask, FAILED, ask.timed_out())
+        if not waited_for_room:
+            self.cancel_handler(ask)
+
+    # -- own loops ----------------------------------------------------------------------------------------
+
+    def wake_inbox(self, cell: Cell) -> None:
+        """Let a daemon's own loop see that a message came."""
+        cold = cell.cold
+        if cold is not None and cold.inbox_waiter is not None and not cell.gate & HELD:
+            waiter = cold.inbox_waiter
+            cold.inbox_waiter = None
+            waiter.release()  # type: ignore[attr-defined]
+
+

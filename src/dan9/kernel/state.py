@@ -1,0 +1,390 @@
+"""What of a daemon outlives it: checkpoints, and the journal of durable ones.
+
+The kernel encodes and decodes; a `Store` and a `Journal` (base/ports.py) keep. Saving
+never blocks and never lies: a checkpoint is acknowledged when the store says that the
+medium has it. Restoring is plain: a daemon is revived before its `on_start`, and one
+whose state cannot be loaded fails rather than start empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dan9.base.errors import Corrupt, Dan9Error, NotFound, NotSupported, from_form, to_form
+from dan9.base.events import SaveFailed, StateRestored
+from dan9.base.ports import DEFAULT_POLICY, Checkpoint, Entry, Known, StatePolicy
+from dan9.kernel.cell import BLOCKED, OWN_LOOP, Cell
+from dan9.kernel.message import ANSWERED, KEYWORDS, PENDING, PRIORITY, Ask, Message, Verb
+from dan9.kernel.scheduler import Parking
+
+if TYPE_CHECKING:
+    from dan9.base.fields import Fields
+    from dan9.kernel.kernel import System
+
+__all__ = ["State"]
+
+MAX_DELIVERIES = 3
+
+
+class State:
+    """Checkpoints and the journal, for all daemons of one system."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.policy: Callable[[str], StatePolicy] | None = None
+        self.on_dirty: Callable[[str], None] | None = None
+
+    # -- policy ------------------------------------------------------------------------------
+
+    def policy_of(self, cell: Cell) -> StatePolicy:
+        """Return when this daemon's state is saved."""
+        if self.system.store is None or not cell.home.behaviour.has_state:
+            return StatePolicy(None, on_stop=False, on_change=False, keep=0)
+        if self.policy is not None:
+            return self.policy(cell.address)
+        return DEFAULT_POLICY
+
+    def is_dirty(self, cell: Cell) -> bool:
+        """True if the daemon has handled a message since its state was last captured."""
+        cold = cell.cold
+        base = cold.saved_at_handled if cold is not None else 0
+        return cell.handled > max(base, 0)
+
+    # -- saving ------------------------------------------------------------------------------
+
+    def encode(self, cell: Cell) -> Checkpoint | None:
+        """Return the state as it is now; None if the daemon has none to save."""
+        if cell.instance is None or not cell.home.behaviour.has_state:
+            return None
+        fields: Fields = cell.home.behaviour.fields  # type: ignore[assignment]
+        cold = cell.chill()
+        metrics = b""
+        if cold.own_metrics:
+            import msgspec  # noqa: PLC0415  (a kernel without a store never needs it)
+
+            metrics = msgspec.msgpack.encode(cold.own_metrics)
+        blob = fields.snapshot(cell.instance)
+        cold.saved_at_handled = int(cell.handled)
+        cold.dirty_said = False
+        return Checkpoint(
+            cell.address, fields.schema_id, blob, self.system.clock.now(), metrics=metrics
+        )
+
+    def capture(
+        self, cell: Cell, then: Callable[[Checkpoint | None, Exception | None], None]
+    ) -> None:
+        """Encode between two messages: now if nothing is in hand, else in the mailbox's order."""
+        if cell.instance is None or not cell.home.behaviour.has_state:
+            then(None, None)
+        elif cell.gate & (BLOCKED & ~OWN_LOOP):
+            message = Message(cell, _CAPTURE, KEYWORDS, {"then": then, "state": self})
+            scheduler = cell.home.scheduler
+            scheduler.stamp(message)
+            scheduler.enqueue(message)
+        else:
+            self.capture_now(cell, then)
+
+    def capture_now(
+        self, cell: Cell, then: Callable[[Checkpoint | None, Exception | None], None]
+    ) -> None:
+        """Encode and hand over."""
+        try:
+            checkpoint = self.encode(cell)
+        except Dan9Error as error:
+            then(None, error)
+            return
+        then(checkpoint, None)
+
+    async def save(self, cell: Cell) -> dict[str, Any]:
+        """Commit the state; returns when the store has it."""
+        store = self.system.store
+        if store is None:
+            raise NotSupported(
+                f"{cell.address} cannot be saved: this system has no store",
+                hint="start it with the persistence daemon and a state directory",
+                address=cell.address,
+            )
+        if not cell.home.behaviour.has_state:
+            raise NotSupported(
+                f"{cell.address} has no state to save",
+                hint="annotated public fields of the class are its state",
+                address=cell.address,
+            )
+        captured = Parking(cell.home.scheduler)
+        self.capture_now(
+            cell, lambda point, error: captured.fail(error) if error else captured.release(point)
+        )
+        checkpoint: Any = await captured
+        parking = Parking(cell.home.scheduler)
+        keep = max(1, self.policy_of(cell).keep)
+        store.save(
+            [checkpoint],
+            lambda error: parking.fail(error) if error else parking.release(),
+            keep=keep,
+        )
+        try:
+            await parking
+        except Exception:
+            cell.chill().saved_at_handled = -1
+            raise
+        versions = store.versions(cell.address)
+        version = versions[-1].version if versions else 0
+        cell.chill().version = version
+        return {"version": version, "bytes": len(checkpoint.blob), "when": checkpoint.when}
+
+    async def save_at_end(self, cell: Cell, limit_s: float) -> None:
+        """Save the state of a daemon that stopped in good order, if its policy says so."""
+        policy = self.policy_of(cell)
+        if not policy.on_stop or policy.keep < 1 or not self.is_dirty(cell):
+            return
+        store = self.system.store
+        assert store is not None
+        try:
+            checkpoint = self.encode(cell)
+        except Dan9Error as error:
+            self.failed(cell, error)
+            return
+        if checkpoint is None:
+            return
+        parking = Parking(cell.home.scheduler)
+
+        def done(error: Exception | None) -> None:
+            if error is not None:
+                self.failed(cell, error)
+            parking.release(True)  # noqa: FBT003
+
+        store.save([checkpoint], done, keep=policy.keep)
+        if not await self.system.lifecycle._within(parking, max(limit_s, 1.0)):  # noqa: SLF001
+            self.system.warn(cell, "its last state was not saved in time")
+
+    def failed(self, cell: Cell, error: Exception) -> None:
+        """Say that a state was not saved."""
+        self.system.emit(SaveFailed(self.system.clock.now(), cell.address, str(error)))
+        self.system.warn(cell, f"its state could not be saved: {error}")
+
+    # -- restoring ------------------------------------------------------------------------------
+
+    def revive(self, cell: Cell) -> None:
+        """Give a new incarnation its saved state, if there is one.
+
+        Raises:
+            Corrupt: There is one, and it cannot be loaded.
+        """
+        store = self.system.store
+        if store is None or not cell.home.behaviour.has_state:
+            return
+        if self.policy_of(cell).keep < 1:
+            return
+        checkpoint = store.load(cell.address)
+        if checkpoint is not None:
+            self.fill(cell, checkpoint)
+
+    def fill(self, cell: Cell, checkpoint: Checkpoint) -> None:
+        """Set the fields from a checkpoint."""
+        fields: Fields = cell.home.behaviour.fields  # type: ignore[assignment]
+        instance: Any = cell.instance
+        migrate = getattr(instance, "migrate", None)
+        values = fields.restore(checkpoint.blob, migrate)
+        for name, value in values.items():
+            setattr(instance, name, value)
+        cold = cell.chill()
+        if checkpoint.metrics:
+            import msgspec  # noqa: PLC0415
+
+            try:
+                cold.own_metrics = msgspec.msgpack.decode(checkpoint.metrics, type=dict[str, float])
+            except msgspec.MsgspecError as error:
+                raise Corrupt(f"the saved metrics of {cell.address}: {error}") from None
+        cold.saved_at_handled = int(cell.handled)
+        cold.version = checkpoint.version
+        self.system.emit(
+            StateRestored(self.system.clock.now(), cell.address, checkpoint.version)
+        )
+
+    async def load(self, cell: Cell, version: int | str) -> dict[str, Any]:
+        """Load a version into the running incarnation."""
+        store = self.system.store
+        fields: Fields = cell.home.behaviour.fields  # type: ignore[assignment]
+        if version == "none":
+            instance: Any = cell.instance
+            fresh = fields.fresh()
+            for name, field in fields.state.items():
+                setattr(instance, name, fresh.get(name, field.default))
+            return {"version": 0, "bytes": 0, "when": self.system.clock.now()}
+        if store is None:
+            raise NotSupported(
+                f"{cell.address} cannot be restored: this system has no store",
+                hint="start it with the persistence daemon and a state directory",
+                address=cell.address,
+            )
+        wanted = None if version == "latest" else int(version)
+        checkpoint = store.load(cell.address, wanted)
+        if checkpoint is None:
+            which = "no version" if wanted is None else f"no version {wanted}"
+            raise NotFound(
+                f"{which} of {cell.address} is stored",
+                hint=f"`dan9 send persistence list daemon-name={cell.name}` lists what is",
+                address=cell.address,
+            )
+        self.fill(cell, checkpoint)
+        return {
+            "version": checkpoint.version,
+            "bytes": len(checkpoint.blob),
+            "when": checkpoint.when,
+        }
+
+    # -- change ------------------------------------------------------------------------------------
+
+    def watch_dirty(self, cell: Cell, *, wanted: bool) -> None:
+        """Call `on_dirty` when this daemon goes from clean to dirty."""
+        cell.chill().dirty_watch = wanted
+        self.system.reconsider_watch(cell)
+
+    def handled(self, cell: Cell) -> None:
+        """Hear of a handled message of a watched daemon."""
+        cold = cell.chill()
+        if cold.dirty_watch and self.on_dirty is not None and not cold.dirty_said:
+            cold.dirty_said = True
+            self.on_dirty(cell.address)
+
+    # -- durable daemons ---------------------------------------------------------------------------
+
+    def accept(self, cell: Cell, message: Message) -> bool:
+        """See a message to a durable daemon before it is queued; False: it was answered.
+
+        An id that was handled before is answered from the journal; one that is pending
+        waits with the first; a `send` is appended and acknowledged when the journal has it.
+        """
+        journal = self.system.journal
+        cold = cell.chill()
+        if journal is None or message.verb.kind == PRIORITY or message.journalled:
+            return True
+        seen = journal.seen(cell.address, message.id)
+        if seen.known is Known.NEW:
+            if isinstance(message, Ask):
+                message.journalled = True
+                return True
+            if message.room_of is None:
+                return True  # a tell: at most once, as ever
+            entry = self.entry_of(message)
+            message.journalled = True
+            ticket = message.room_of
+            journal.append(entry, lambda error: self._appended(message, ticket, error))
+            return True
+        if seen.known is Known.HANDLED:
+            self._answer(message, seen.reply)
+        elif message.room_of is not None:
+            cell.home.scheduler.settle(message.room_of, ANSWERED, None)
+        else:
+            cell.home.scheduler.reply(message, None)
+        return False
+
+    def _appended(self, message: Message, ticket: Ask, error: Exception | None) -> None:
+        scheduler = message.cell.home.scheduler
+        if ticket.state == PENDING:
+            if error is None:
+                scheduler.settle(ticket, ANSWERED, None)
+            else:
+                scheduler.reply_error(ticket, error)
+
+    def entry_of(self, message: Message) -> Entry:
+        """Return a message as the journal keeps it."""
+        import msgspec  # noqa: PLC0415
+
+        return Entry(
+            message.cell.address,
+            message.id,
+            message.type,
+            msgspec.msgpack.encode(message.payload, enc_hook=str),
+            message.timestamp,
+            message.sender,
+        )
+
+    def commit(self, cell: Cell, message: Message, value: object, error: Exception | None) -> None:
+        """Commit what a durable handler did, then let the reply go."""
+        import msgspec  # noqa: PLC0415
+
+        journal = self.system.journal
+        assert journal is not None
+        signature = message.verb.signature
+        if error is None:
+            form: dict[str, object] = {"ok": signature.wire(value)}
+            checkpoint = self.encode(cell)
+            if checkpoint is not None:
+                cold = cell.chill()
+                if checkpoint.blob == cold.last_blob:
+                    checkpoint = None
+                else:
+                    cold.last_blob = checkpoint.blob
+        else:
+            form = to_form(error)
+            checkpoint = None
+
+        def done(failure: Exception | None) -> None:
+            scheduler = cell.home.scheduler
+            if failure is not None:
+                scheduler.reply_error(message, failure)
+                self.system.lifecycle.crashed(cell, None, failure)
+            elif error is not None:
+                scheduler.reply_error(message, error)
+            elif isinstance(message, Ask) and message.state == PENDING:
+                scheduler.settle(message, ANSWERED, value)
+
+        journal.handled(
+            self.entry_of(message),
+            checkpoint,
+            msgspec.msgpack.encode(form),
+            done,
+            keep=max(1, self.policy_of(cell).keep),
+        )
+
+    def _answer(self, message: Message, reply: bytes) -> None:
+        import msgspec  # noqa: PLC0415
+
+        scheduler = message.cell.home.scheduler
+        if message.room_of is not None:
+            scheduler.settle(message.room_of, ANSWERED, None)
+            return
+        form = msgspec.msgpack.decode(reply) if reply else {"ok": None}
+        if not isinstance(message, Ask) or message.state != PENDING:
+            return
+        if "ok" in form:
+            scheduler.settle(message, ANSWERED, form["ok"])
+        else:
+            scheduler.reply_error(message, from_form(form))
+
+    def redeliver(self, cell: Cell) -> None:
+        """Queue again what a durable daemon had accepted and not handled."""
+        journal = self.system.journal
+        if journal is None:
+            return
+        import msgspec  # noqa: PLC0415
+
+        for entry in journal.pending(cell.address):
+            verb = cell.home.behaviour.verbs.get(entry.type)
+            if verb is None or entry.deliveries >= MAX_DELIVERIES:
+                reason = "poison" if verb is not None else "unknown-message"
+                journal.bury(entry, reason)
+                self.system.dead_entry(cell, entry, reason)
+                continue
+            kwargs = verb.signature.bind(msgspec.msgpack.decode(entry.payload))
+            message = Message(cell, verb, KEYWORDS, kwargs)
+            message.own_id = entry.id
+            message.origin = entry.sender
+            message.journalled = True
+            journal.redelivered(entry, lambda _, message=message: self._again(message))  # type: ignore[misc]
+
+    def _again(self, message: Message) -> None:
+        scheduler = message.cell.home.scheduler
+        scheduler.stamp(message)
+        scheduler.enqueue(message)
+
+
+async def _capture(_: object, then: Any, state: State) -> None:  # noqa: ANN401
+    message = state.system.scheduler.current
+    assert message is not None
+    state.capture_now(message.cell, then)
+
+
+_CAPTURE = Verb("capture", "_capture", _capture, True, PRIORITY)  # noqa: FBT003

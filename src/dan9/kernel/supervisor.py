@@ -1,0 +1,339 @@
+"""Supervision: children started in order, restarted as decided, stopped in reverse.
+
+`restart.py` decides; here it is done. Every daemon that spawns children supervises
+them (one_for_one, backoff, no intensity) and takes them along when it ends. A
+`Supervisor` declares more: specs, a strategy, an intensity. One that gives up
+ends itself, and its own supervisor decides: failures escalate upward only.
+
+Source: Erlang/OTP, "Supervisor Behaviour" and `supervisor.erl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dan9.base.errors import BadConfig, RestartIntensityExceeded
+from dan9.base.events import DaemonFailed as DaemonFailedEvent
+from dan9.base.events import RestartIntensityReached
+from dan9.base.reasons import SHUTDOWN, Reason
+from dan9.kernel.cell import CREATED, FAILED, STARTING, STOPPED, Cell
+from dan9.kernel.daemon import Config, Daemon
+from dan9.kernel.restart import (
+    RESTARTS,
+    STRATEGIES,
+    Backoff,
+    RestartWindow,
+    Streak,
+    affected,
+    wants_restart,
+)
+from dan9.kernel.scheduler import Parking
+
+if TYPE_CHECKING:
+    from dan9.kernel.kernel import System
+
+__all__ = ["ChildSpec", "Supervision", "Supervisor"]
+
+DEFAULT_BACKOFF = Backoff()
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What a supervisor knows of a child before it runs.
+
+    Attributes:
+        cls: The Daemon class, or a coroutine function.
+        name: The child's name; unique among its siblings.
+        group: Its group.
+        config: Its configuration and initial state.
+        restart: `permanent` (always), `transient` (after an abnormal end), `temporary` (never).
+        backoff: The pause before each restart.
+        shutdown_s: How long stopping may take before it is killed; None: the class's.
+    """
+
+    cls: Any
+    name: str
+    group: str = "default"
+    config: dict[str, Any] = field(default_factory=dict)
+    restart: str = "permanent"
+    backoff: Backoff = DEFAULT_BACKOFF
+    shutdown_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.restart not in RESTARTS:
+            raise BadConfig(
+                f"restart={self.restart!r} of {self.name}", hint="one of " + ", ".join(RESTARTS)
+            )
+
+
+@dataclass(slots=True)
+class Rules:
+    """How one supervisor treats its children."""
+
+    strategy: str = "one_for_one"
+    window: RestartWindow | None = None
+    healing: bool = False
+
+
+DEFAULT_RULES = Rules()
+
+
+class Supervision:
+    """Does what supervisors decide, for all daemons of one system."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.scheduler = system.scheduler
+        self.is_going_down = False
+
+    # -- who belongs to whom ------------------------------------------------------------------------
+
+    def adopt(self, parent: Cell, child: Cell) -> None:
+        """Make `child` a child of `parent`."""
+        cold = parent.chill()
+        if cold.children is None:
+            cold.children = {}
+        cold.children[child.address] = child
+        child.chill().parent = parent
+
+    def spec_of(self, cell: Cell) -> ChildSpec | None:
+        """Return the spec of a child if it differs from the default."""
+        return cell.cold.spec if cell.cold is not None else None  # type: ignore[return-value]
+
+    def restart_of(self, cell: Cell) -> str:
+        """Return the restart type of a daemon."""
+        spec = self.spec_of(cell)
+        if spec is not None:
+            return spec.restart
+        return str(cell.home.behaviour.options.get("restart", "permanent"))
+
+    def rules_of(self, parent: Cell | None) -> Rules:
+        """Return how this parent treats its children."""
+        if parent is None or parent.cold is None or parent.cold.supervision is None:
+            return DEFAULT_RULES
+        return parent.cold.supervision  # type: ignore[return-value]
+
+    def forget(self, cell: Cell) -> None:
+        """Drop a child's spec: its name is free."""
+        self.forget_restart(cell)
+        cold = cell.cold
+        if cold is not None and cold.parent is not None:
+            siblings = cold.parent.cold.children if cold.parent.cold is not None else None
+            if siblings is not None:
+                siblings.pop(cell.address, None)
+        self.system.forget(cell)
+
+    def forget_restart(self, cell: Cell) -> None:
+        """Take back a restart that is due."""
+        cold = cell.cold
+        if cold is not None and cold.pending:
+            self.scheduler.cancel_timer(cold.pending)
+            cold.pending = 0
+
+    # -- what happens when a child ends -----------------------------------------------------------------
+
+    def exited(self, cell: Cell, reason: Reason) -> None:
+        """Decide about a child that has ended, and do it."""
+        cold = cell.chill()
+        parent = cold.parent
+        restart = self.restart_of(cell)
+        if self.is_going_down or cold.commanded:
+            cold.commanded = False
+            if restart == "temporary" or cold.unsupervised:
+                self.forget(cell)
+            return
+        if parent is not None and parent.cold is not None and parent.cold.stopping is not None:
+            return
+        rules = self.rules_of(parent)
+        if rules.healing:
+            return  # the healing in progress finds it down
+        if reason.kind == "failed-to-start" and cell.started_at < 0 and not cold.keep:
+            self.forget(cell)
+            return
+        if restart == "temporary" or cold.unsupervised:
+            self.forget(cell)
+            return
+        if not wants_restart(restart, reason):
+            return
+        if rules.window is not None and not rules.window.allows(self.scheduler.time()):
+            self.escalate(parent, rules, reason)
+            return
+        pause_s = self.pause_before(cell, rules)
+        if pause_s is None:
+            self.give_up(cell, reason)
+            return
+        cold.restarts += 1
+        if rules.strategy == "one_for_one":
+            self.restart_after(cell, pause_s)
+        else:
+            assert parent is not None
+            rules.healing = True
+            self.system.run(self.heal(parent, rules, cell, pause_s))
+
+    def pause_before(self, cell: Cell, rules: Rules) -> float | None:
+        """Return the pause before the next restart; None if the child is to be given up."""
+        spec = self.spec_of(cell)
+        backoff = spec.backoff if spec is not None else DEFAULT_BACKOFF
+        cold = cell.chill()
+        if cold.streak is None:
+            streak = cold.streak = Streak()
+            if cell.started_at >= 0:
+                streak.up_since = cell.started_at
+        else:
+            streak = cold.streak  # type: ignore[assignment]
+        if not streak.ended(self.scheduler.time(), backoff):
+            return None
+        return backoff.pause(streak.count, self.system.random.random())
+
+    def restart_after(self, cell: Cell, pause_s: float) -> None:
+        """Start a child again after a pause; until then it takes no messages."""
+        cell.state = STARTING
+        if pause_s <= 0:
+            self.start_again(cell)
+            return
+        cold = cell.chill()
+        cold.pending = self.scheduler.call_at(
+            self.scheduler.time() + pause_s, lambda: self.start_again(cell)
+        )
+
+    def start_again(self, cell: Cell) -> Parking | None:
+        """Begin a new incarnation now."""
+        cell.chill().pending = 0
+        return self.system.lifecycle.begin(cell)
+
+    def give_up(self, cell: Cell, reason: Reason) -> None:
+        """Leave a child down until somebody starts it."""
+        cold = cell.chill()
+        cell.state = FAILED
+        self.system.lifecycle._bury_queue(cell, "not-running")  # noqa: SLF001
+        if self.system.wants_events:
+            self.system.emit(
+                DaemonFailedEvent(
+                    self.system.clock.now(), cell.address, str(reason), cold.restarts
+                )
+            )
+
+    def escalate(self, parent: Cell | None, rules: Rules, reason: Reason) -> None:
+        """Give up a whole supervisor: its children stop, then it ends."""
+        assert parent is not None
+        assert rules.window is not None
+        error = RestartIntensityExceeded(
+            parent.address, rules.window.intensity + 1, rules.window.period_s
+        )
+        rules.window.times.clear()
+        if self.system.wants_events:
+            self.system.emit(
+                RestartIntensityReached(
+                    self.system.clock.now(), parent.address, error.restarts, error.period_s
+                )
+            )
+        parent.chill().last_error = str(error)
+        self.system.lifecycle.fail(parent, Reason("restart-intensity", str(error), reason.trace))
+
+    async def heal(self, parent: Cell, rules: Rules, ended: Cell, pause_s: float) -> None:
+        """Restart the children that the strategy names, in order, once they are all down."""
+        lifecycle = self.system.lifecycle
+        try:
+            while True:
+                children = parent.chill().children or {}
+                names = affected(rules.strategy, list(children), ended.address)
+                group = [children[name] for name in names if name in children]
+                for child in reversed(group):
+                    if child.state not in (STOPPED, FAILED, CREATED):
+                        await lifecycle.stop(child, SHUTDOWN)
+                if pause_s > 0:
+                    await self.system.pause(pause_s)
+                if self._is_leaving(parent):
+                    return
+                failed = await self.start_in_order(parent, group)
+                if failed is None:
+                    return
+                if rules.window is not None and not rules.window.allows(self.scheduler.time()):
+                    rules.healing = False
+                    self.escalate(parent, rules, Reason("failed-to-start"))
+                    return
+                again = self.pause_before(failed, rules)
+                if again is None:
+                    self.give_up(failed, Reason("failed-to-start"))
+                    return
+                failed.chill().restarts += 1
+                ended, pause_s = failed, again
+        finally:
+            rules.healing = False
+
+    async def start_in_order(self, parent: Cell, group: list[Cell]) -> Cell | None:
+        """Start children one after another, each when the one before is ready.
+
+        Returns the one that failed, or None. Temporary children that ended are forgotten.
+        """
+        for child in group:
+            if self._is_leaving(parent):
+                return None
+            if child.started_at >= 0 and self.restart_of(child) == "temporary":
+                self.forget(child)
+                continue
+            parking = self.start_again(child)
+            if parking is not None:
+                try:
+                    await parking
+                except Exception:  # noqa: BLE001  (whatever on_start raised: the caller decides)
+                    return child
+            # A child may fall while its siblings start.
+            if child.state in (STOPPED, FAILED):
+                return child
+        return None
+
+    def _is_leaving(self, parent: Cell) -> bool:
+        return parent.cold is None or parent.cold.stopping is not None or parent.instance is None
+
+    # -- stopping -----------------------------------------------------------------------------------------
+
+    async def stop_children(self, parent: Cell) -> None:
+        """Stop a daemon's children in reverse order of start, and forget them."""
+        cold = parent.cold
+        if cold is None or not cold.children:
+            return
+        for child in reversed(list(cold.children.values())):
+            self.forget_restart(child)
+            await self.system.lifecycle.stop(child, SHUTDOWN)
+            self.forget(child)
+
+
+class Supervisor(Daemon, type="supervisor"):
+    """Starts the children it declares, in order, and restarts them by its strategy.
+
+    Declare children by a class attribute `children`, a sequence of `ChildSpec`, or spawn them
+    with `supervisor=`. `strategy` is one_for_one, one_for_all or rest_for_one; with
+    `intensity`, more than so many restarts within `period_s` end the supervisor itself
+    (OTP's defaults would be 3 in 5 s; None counts nothing).
+    """
+
+    strategy: Config[str] = "one_for_one"
+    intensity: Config[int | None] = None
+    period_s: Config[float] = 5.0
+
+    children: ClassVar[Sequence[ChildSpec]] = ()
+
+    async def on_start(self) -> None:
+        """Start the children in order; one that fails takes those before it down."""
+        if self.strategy not in STRATEGIES:
+            raise BadConfig(
+                f"strategy={self.strategy!r} of {self.address}",
+                hint="one of " + ", ".join(STRATEGIES),
+            )
+        window = None
+        if self.intensity is not None:
+            window = RestartWindow(self.intensity, self.period_s)
+        cell = self._d9_cell
+        cell.chill().supervision = Rules(self.strategy, window)
+        for spec in self.children:
+            await self.system.spawn(
+                spec.cls, spec.name, group=spec.group, supervisor=cell, spec=spec, **spec.config
+            )
+
+    def on_status(self) -> dict[str, object]:
+        """Add strategy and children."""
+        cold = self._d9_cell.chill()
+        return {"strategy": self.strategy, "children": list(cold.children or ())}
