@@ -1459,6 +1459,10 @@ class System:
     def on_dirty(self, callback: Callable[[str], None] | None) -> None:
         self.state.on_dirty = callback
 
+    def options_of(self, address: str) -> dict[str, object]:
+        """Return the class keywords of a daemon (`checkpoint`, `restart`, …)."""
+        return self.cell_of(address).home.behaviour.options
+
     def is_durable(self, address: str) -> bool:
         """True if the daemon acknowledges messages after the journal has them."""
         cold = self.cell_of(address).cold
