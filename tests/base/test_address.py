@@ -26,8 +26,21 @@ def test_the_group_may_be_left_out() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["", "timer", "d9://", "d9://timer", "d9://a/b/c/d", "d9://A/b/c", "d9://a//c", "d9://a/b/c@n"]
-    + ["d9://-a/b/c", "d9://a/b/" + "x" * 64, "d9://a/b/c\n", "http://a/b/c", "d9://a/b/é"],
+    [
+        "",
+        "timer",
+        "d9://",
+        "d9://timer",
+        "d9://a/b/c/d",
+        "d9://A/b/c",
+        "d9://a//c",
+        "d9://a/b/c@n",
+        "d9://-a/b/c",
+        "d9://a/b/" + "x" * 64,
+        "d9://a/b/c\n",
+        "http://a/b/c",
+        "d9://a/b/é",
+    ],
 )
 def test_what_is_no_address_is_refused_with_the_form(wrong: str) -> None:
     """The refusal shows what an address looks like, or what a segment may hold."""
@@ -45,8 +58,13 @@ def test_a_segment_names_what_it_is_for() -> None:
 
 @pytest.mark.parametrize(
     ("python", "wire"),
-    [("HTTPServer", "http-server"), ("VirtualDevice", "virtual-device"), ("max_bytes", "max-bytes")]
-    + [("read", "read"), ("Pool2", "pool2")],
+    [
+        ("HTTPServer", "http-server"),
+        ("VirtualDevice", "virtual-device"),
+        ("max_bytes", "max-bytes"),
+        ("read", "read"),
+        ("Pool2", "pool2"),
+    ],
 )
 def test_python_names_are_spelled_in_kebab_case(python: str, wire: str) -> None:
     """Classes and parameters have one spelling outside."""

@@ -37,8 +37,23 @@ def test_durations_are_seconds_or_text(written: object, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["", "soon", "5 parsecs", "-5s", "5s!", "1e400", -1, math.nan, math.inf, "nan", "inf", True]
-    + [None, [], 10**400],
+    [
+        "",
+        "soon",
+        "5 parsecs",
+        "-5s",
+        "5s!",
+        "1e400",
+        -1,
+        math.nan,
+        math.inf,
+        "nan",
+        "inf",
+        True,
+        None,
+        [],
+        10**400,
+    ],
 )
 def test_what_is_no_duration_is_refused_with_the_forms_that_are(wrong: object) -> None:
     """Negative, endless, misspelt and foreign values are refused, and the hint shows how."""

@@ -57,7 +57,7 @@ def test_subclasses_add_and_override() -> None:
     fields = Fields.of(Needy, stop_at=Base)
     assert fields.all["total"].default == 7
     assert fields.required == ("port",)
-    assert list(fields.all)[0] == "root"
+    assert next(iter(fields.all)) == "root"
 
 
 def test_mutable_defaults_are_copied_per_instance() -> None:
@@ -143,6 +143,7 @@ def test_what_is_no_snapshot_is_corrupt(data: bytes) -> None:
 
 
 def stored(state: dict[str, object]) -> bytes:
+    """A snapshot of another version of the class."""
     return msgspec.msgpack.encode({"schema": "another", "state": state})
 
 

@@ -79,10 +79,13 @@ def signed(annotation: Any, reply: Any = Any) -> Signature:
 
 
 def taken(annotation: Any, value: object) -> object:
+    """What the handler would get."""
     return signed(annotation).bind({"value": value})["value"]
 
 
 class Files:
+    """Handlers to read."""
+
     async def read_chunk(
         self,
         path: str,
@@ -520,8 +523,20 @@ def test_a_record_that_holds_itself_has_a_finite_schema() -> None:
 
 @pytest.mark.parametrize(
     "annotation",
-    [object, int, Limits, list[Entry], Colour, Duration | None, str | bytes, tuple[int, str]]
-    + [dict[str, Fraction], Annotated[int, msgspec.Meta(ge=0)], Callable[[], int] | str, Tree],
+    [
+        object,
+        int,
+        Limits,
+        list[Entry],
+        Colour,
+        Duration | None,
+        str | bytes,
+        tuple[int, str],
+        dict[str, Fraction],
+        Annotated[int, msgspec.Meta(ge=0)],
+        Callable[[], int] | str,
+        Tree,
+    ],
 )
 def test_schemas_are_json(annotation: Any) -> None:
     """Every schema crosses every wire."""
@@ -543,8 +558,7 @@ def test_json_bytes_are_base64_where_the_schema_says_bytes() -> None:
 
 
 def words(**annotations: Any) -> Signature:
-    def handle(self: object) -> None: ...
-
+    """The signature of a handler with these keys."""
     names = ", ".join(annotations)
     scope: dict[str, Any] = {}
     exec(f"def handle(self, {names}): ...", scope)

@@ -37,7 +37,7 @@ def frame_length(head: bytes | bytearray | memoryview, max_frame_bytes: int) -> 
     """
     length: int = HEADER.unpack(head)[0]
     if length > max_frame_bytes:
-        if bytes(head).isascii() and bytes(head).isalpha():
+        if all(32 <= byte < 127 for byte in head):
             text = f"the peer does not speak frames: it began with {bytes(head).decode()!r}"
         else:
             text = f"a frame of {length} bytes is over the limit of {max_frame_bytes}"

@@ -106,12 +106,14 @@ class Connection(asyncio.Protocol):
             self._regulate()
 
     def eof_received(self) -> bool:
-        """The client will say no more; stay while answers are due."""
-        if self._reader.is_half and not self._is_ending:
+        """The client is gone, or as good as: what it has open is given up.
+
+        A Unix socket does not tell a half-closed peer from a killed one, and an ask without a
+        deadline must end with its asker.
+        """
+        if self._reader.is_half:
             self._fail(WireError("the connection ended inside a frame"))
-        if self._admission is not None and not self._admission.done():
-            return True
-        return bool(self._open) and not self._is_ending
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up what the client asked for, and end its daemon."""
