@@ -374,7 +374,7 @@ def from_form(form: dict[str, object]) -> Dan9Error:
     facts = {key: str(body.get(key, "")) for key in ("hint", "address", "message", "at", "trace")}
     chain = tuple(str(part) for part in body.get("chain", ()))
     error = cls.__new__(cls)
-    Dan9Error.__init__(error, str(body.get("text", "")), chain=chain, **facts)  # type: ignore[arg-type]
+    Dan9Error.__init__(error, str(body.get("text", "")), chain=chain, **facts)
     if isinstance(error, TimedOut):
         error.timeout_s = 0.0
     if cls is Refused and code != Refused.code:

@@ -118,7 +118,7 @@ class Bound:
         ticket.carries = Message(cell, self.verb, shape, args)
         return ticket
 
-    def within(self, timeout_s: float) -> Bound:
+    def within(self, timeout_s: float | None) -> Bound:
         """Return the same message with a deadline of its own, in seconds."""
         return Bound(self.cell, self.verb, float("inf") if timeout_s is None else timeout_s)
 
@@ -151,7 +151,7 @@ class Forbidden:
         """Refuse."""
         return self()
 
-    def within(self, timeout_s: float) -> Forbidden:
+    def within(self, timeout_s: float | None) -> Forbidden:
         """Return itself."""
         return self
 

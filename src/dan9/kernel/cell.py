@@ -160,7 +160,7 @@ class Cold:
         self.parent: Cell | None = None
         self.supervision: object = None
         self.children: dict[str, Cell] | None = None
-        self.monitors: dict[int, object] | None = None  # watchers of this daemon
+        self.monitors: dict[int, Cell] | None = None  # watchers of this daemon
         self.watching: dict[int, Cell] | None = None
         self.links: list[Cell] | None = None
         self.allow: object = None

@@ -546,9 +546,21 @@ class System:
         if rest and verb.function is not None:
             payload = self._with_path(verb, payload, rest)
         if verb.function is None:
-            # An own loop has no signature: what is left of a path is always told.
-            return cell, verb, {"path": rest, **payload} if rest else dict(payload)
+            return cell, verb, self._path_for_loop(payload, rest)
         return cell, verb, verb.signature.bind(payload)
+
+    @staticmethod
+    def _path_for_loop(payload: Mapping[str, Any], rest: str) -> dict[str, Any]:
+        """Tell an own loop, which has no signature, what is left of the path."""
+        if rest in ("", "/"):
+            return dict(payload)
+        if "path" in payload:
+            raise BadPayload(
+                "the path is given twice: in the target and as the key path",
+                hint="leave one out",
+                at="path",
+            )
+        return {**payload, "path": rest}
 
     def _with_path(self, verb: Verb, payload: Mapping[str, Any], rest: str) -> dict[str, Any]:
         if not any(parameter.key == "path" for parameter in verb.signature.parameters):
@@ -845,7 +857,7 @@ class System:
         """Sleep on the system's clock."""
         parking = Parking(self.scheduler)
         timer = self.scheduler.call_at(self.scheduler.time() + seconds, parking.release)
-        parking.on_cancel = lambda: self.scheduler.cancel_timer(timer)  # type: ignore[assignment,return-value]
+        parking.on_cancel = lambda: self.scheduler.cancel_timer(timer)  # type: ignore[assignment]
         await parking
 
     def call_at(self, when: float, callback: Callable[[], object]) -> TimerHandle:
@@ -1571,7 +1583,8 @@ class _CronRepeater(_Repeater):
         """Return when the crontab line is due next."""
         clock = self.system.clock
         now = clock.now()
-        return clock.monotonic() + (self.cron.after(now) - now)
+        following = self.cron.after(now)
+        return clock.monotonic() + (following - now if following is not None else 1e9)
 
 
 def _timeout(value: float | str | None) -> float:
@@ -1597,7 +1610,7 @@ def gather(*asks: object, return_errors: bool = False) -> Gather:
     """
     flat: list[Ask] = []
     for ask in asks:
-        flat.extend(ask) if isinstance(ask, list) else flat.append(ask)  # type: ignore[arg-type,func-returns-value]
+        flat.extend(ask) if isinstance(ask, list) else flat.append(ask)  # type: ignore[arg-type]
     for one in flat:
         if not isinstance(one, Ask):
             raise TypeError(f"gather takes asks such as ref.add(2), not {one!r}")

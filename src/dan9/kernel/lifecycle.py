@@ -126,7 +126,7 @@ class Lifecycle:
         """Make an instance: fields with their defaults, then what `spawn` was given."""
         behaviour = cell.home.behaviour
         cls = behaviour.cls
-        instance: Any = cls.__new__(cls)
+        instance: Any = object.__new__(cls)
         instance._d9_cell = cell  # noqa: SLF001
         if behaviour.has_mutable:
             for name, value in behaviour.fields.fresh().items():  # type: ignore[attr-defined]
@@ -137,7 +137,7 @@ class Lifecycle:
                 setattr(instance, name, copy.deepcopy(value))
         if behaviour.has_init:
             instance.__init__()
-        return instance  # type: ignore[no-any-return]
+        return instance
 
     async def _run_on_start(self, cell: Cell) -> None:
         instance: Any = cell.instance

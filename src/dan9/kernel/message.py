@@ -281,7 +281,7 @@ class Ask(Message):
         error = value if value is not None else kind
         if isinstance(error, type):
             error = error()
-        return self.steps.throw(error)  # type: ignore[arg-type]
+        return self.steps.throw(error)  # type: ignore[call-overload]
 
     def close(self) -> None:
         """Give up waiting."""
@@ -412,7 +412,7 @@ class Gather:
         error = value if value is not None else kind
         if isinstance(error, type):
             error = error()
-        return self.steps.throw(error)  # type: ignore[arg-type]
+        return self.steps.throw(error)  # type: ignore[call-overload]
 
     def close(self) -> None:
         """Give up waiting."""

@@ -27,7 +27,7 @@ import threading
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from mypy_extensions import mypyc_attr
 
@@ -128,9 +128,11 @@ class Ports:
 
     def incoming(self, cell: Cell, message: Message) -> bool:
         """See a message to a watched cell; False: it was taken (dropped, held back)."""
+        return True
 
     def handling(self, cell: Cell, message: Message) -> bool:
         """See a watched cell about to handle; False: it was disturbed (crashed, put off)."""
+        return True
 
     def handled(self, cell: Cell, message: Message, value: object) -> object:
         """See a watched cell's reply; return what the asker gets."""
@@ -261,7 +263,7 @@ class Parking:
         error = value if value is not None else kind
         if isinstance(error, type):
             error = error()
-        return self.steps.throw(error)  # type: ignore[arg-type]
+        return self.steps.throw(error)  # type: ignore[call-overload]
 
     def close(self) -> None:
         """Give up waiting."""
@@ -331,7 +333,7 @@ class Scheduler:
         self.dead: int = 0
         self.late: int = 0
         self.duplicated: int = 0
-        self.times: dict[Cell, object] = {}
+        self.times: dict[Cell, Any] = {}
 
     # -- time -----------------------------------------------------------------------------
 
@@ -1089,7 +1091,7 @@ class Scheduler:
         if _CURRENT_TASKS is not None:
             _CURRENT_TASKS[loop] = hand
         else:
-            asyncio.tasks._enter_task(loop, hand)  # type: ignore[attr-defined]  # noqa: SLF001
+            asyncio.tasks._enter_task(loop, hand)  # type: ignore[arg-type]  # noqa: SLF001
         try:
             if hand._must_cancel:  # noqa: SLF001
                 hand._must_cancel = False  # noqa: SLF001
@@ -1103,7 +1105,7 @@ class Scheduler:
             if _CURRENT_TASKS is not None:
                 _CURRENT_TASKS.pop(loop, None)
             else:
-                asyncio.tasks._leave_task(loop, hand)  # type: ignore[attr-defined]  # noqa: SLF001
+                asyncio.tasks._leave_task(loop, hand)  # type: ignore[arg-type]  # noqa: SLF001
             self.current = None
             self.current_cell = None
             self.current_hand = None

@@ -45,7 +45,7 @@ def trampoline() -> Generator[object, Hand, None]:
     while True:
         IN_HAND.set(hand.message)
         try:
-            hand.result_ = yield from hand.coroutine  # type: ignore[attr-defined]
+            hand.result_ = yield from hand.coroutine  # type: ignore[misc]
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001  (the supervisor boundary)
