@@ -9,7 +9,8 @@ from queue import SimpleQueue
 import pytest
 
 from dan9.daemons.sqlite_store import SqliteStore
-from tests.faults.crash_work import Twin, Verdict, steps
+from tests.faults.crash_steps import steps
+from tests.faults.crash_work import Twin, Verdict
 from tests.faults.crashing_disk import CrashingDisk, images, unpack
 
 
@@ -23,7 +24,11 @@ def record(disk: CrashingDisk, count: int, seed: int) -> None:
         after = twin.do(step)
         disk.allow(frozenset({before, after}))
 
-        def done(error: Exception | None, after: str = after) -> None:
+        def done(
+            error: Exception | None,
+            after: str = after,
+            answers: SimpleQueue[Exception | None] = answers,
+        ) -> None:
             if error is None:
                 disk.allow(frozenset({after}))
             answers.put(error)
@@ -48,8 +53,8 @@ def examine(
 
 def test_nothing_acknowledged_is_lost_and_nothing_torn_is_loaded(tmp_path: Path):
     """Every image of a run with synchronous=FULL holds exactly what was acknowledged."""
-    verdict = examine(tmp_path, count=40, every=3)
-    assert verdict.images > 250
+    verdict = examine(tmp_path, count=40, every=4)
+    assert verdict.images > 200
     assert (verdict.lost, verdict.corrupt) == (0, 0), verdict.examples
 
 
@@ -58,5 +63,5 @@ def test_the_harness_finds_losses_where_there_are_some(
     tmp_path: Path, synchronous: str, found: str
 ):
     """NORMAL loses acknowledged commits and OFF corrupts: a harness that is blind fails here."""
-    verdict = examine(tmp_path, synchronous=synchronous, count=40, every=5)
+    verdict = examine(tmp_path, synchronous=synchronous, count=30, every=8)
     assert getattr(verdict, found) > 0
