@@ -118,8 +118,10 @@ curency = "eur"
         ("shop_leaves:X", "importing shop_leaves failed: SystemExit: 3"),
         (
             "shop_needy:X",
-            ("importing shop_needy failed: ModuleNotFoundError: No module named"
-            " 'no_such_thing_at_all'"),
+            (
+                "importing shop_needy failed: ModuleNotFoundError: No module named"
+                " 'no_such_thing_at_all'"
+            ),
         ),
     ],
 )
@@ -148,14 +150,27 @@ def test_a_restart_table_becomes_a_backoff(folder: Path) -> None:
 
 
 def test_a_mailbox_is_the_daemons_own(folder: Path) -> None:
-    """Two daemons of one class may have mailboxes of their own; their type is the same."""
+    """Two daemons of one class may have mailboxes of their own."""
     text = (
         '[daemon.t]\nrun = "shop_till:Till"\ncurrency = "eur"\n'
         'mailbox = {limit = 7, policy = "refuse"}'
     )
     (plan,) = load_manifest(write(folder, text))
-    behaviour = child_spec(plan).cls._d9_behaviour
-    assert (behaviour.limit, behaviour.type) == (7, "till")
+    config = child_spec(plan).config
+    assert (config["mailbox"], config["policy"]) == (7, "refuse")
+
+
+def test_allow_is_handed_to_spawn(folder: Path) -> None:
+    """In the kernel's form; a rule without messages allows every one."""
+    text = (
+        '[daemon.t]\nrun = "shop_till:Till"\ncurrency = "eur"\n'
+        'allow = [{from = "d9://client/**", messages = ["pay"]}, {from = "till-*"}]'
+    )
+    (plan,) = load_manifest(write(folder, text))
+    assert child_spec(plan).config["allow"] == [
+        {"from": "d9://client/**", "messages": ["pay"]},
+        {"from": "till-*"},
+    ]
 
 
 def test_supervisors_hold_their_children_in_order(folder: Path) -> None:

@@ -68,8 +68,7 @@ def test_everything_that_can_be_said() -> None:
         restart = {type = "transient", backoff = "1s", backoff-max = "1m", jitter = 0.1,
                    healthy-after = "2m", give-up-after = 5}
         after = ["db"]
-        ready = "10s"
-        allow = [{from = "d9://client/**", messages = ["read_page", "stat"]}, {from = "*"}]
+                allow = [{from = "d9://client/**", messages = ["read_page", "stat"]}, {from = "*"}]
         mailbox = {limit = 50, policy = "drop-oldest"}
         checkpoint = {interval = "5m", on-stop = true, keep = 3}
         shutdown = "2s"
@@ -77,7 +76,7 @@ def test_everything_that_can_be_said() -> None:
 
         [daemon.db]
         exec = "postgres -D data"
-        ready = {output = "ready to accept", within = "30s"}
+        ready = {when = "line:ready to accept", within = "30s"}
         restart = "permanent"
         mailbox = 10
         checkpoint = 60
@@ -104,7 +103,7 @@ def test_everything_that_can_be_said() -> None:
         "exec",
         "postgres -D data",
         restart=RestartPlan("permanent"),
-        ready=Readiness("ready to accept", 30.0),
+        ready=Readiness("line:ready to accept", 30.0),
         mailbox=Mailbox(10),
         save=SavePolicy(interval_s=60.0),
     )
@@ -115,7 +114,6 @@ def test_everything_that_can_be_said() -> None:
         group="shop",
         restart=RestartPlan("transient", 1.0, 60.0, 0.1, 120.0, 5),
         after=("db",),
-        ready=Readiness(within_s=10.0),
         allow=(Access("d9://client/**", ("read-page", "stat")), Access("*")),
         mailbox=Mailbox(50, "drop-oldest"),
         save=SavePolicy(300.0, on_stop=True, keep=3),
@@ -278,8 +276,18 @@ children = []
             "3: daemon.a.checkpoint.on-stop: must be true or false, not the number 1",
         ),
         (
-            '[daemon.a]\nrun = "a:B"\nready = {output = "up"}',
-            '3: daemon.a.ready.output: only a command (exec) has an output (as ready = "30s")',
+            '[daemon.a]\nrun = "a:B"\nready = "notify"',
+            (
+                "3: daemon.a.ready: only a command (exec) has this"
+                " (a class is ready when on_start returns)"
+            ),
+        ),
+        (
+            '[daemon.a]\nexec = "a"\nready = {when = "soon"}',
+            (
+                "3: daemon.a.ready.when: 'soon' is no sign of readiness"
+                " (port:8080, port:HOST:8080, line:REGEX, file:/path or notify)"
+            ),
         ),
         (
             '[daemon.a]\nrun = "a:B"\nallow = ["d9://**"]',

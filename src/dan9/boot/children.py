@@ -8,7 +8,6 @@ from typing import Any
 from dan9.base.errors import BadConfig
 from dan9.boot.loading import class_of
 from dan9.boot.manifest import DaemonPlan, Manifest, RestartPlan, SupervisorPlan
-from dan9.kernel.daemon import Daemon
 from dan9.kernel.restart import Backoff
 from dan9.kernel.supervisor import ChildSpec, Supervisor
 
@@ -17,46 +16,48 @@ __all__ = ["address_of", "child_spec", "supervisor_spec"]
 
 def address_of(plan: DaemonPlan) -> str:
     """Return the address that a plan's daemon has."""
-    return f"d9://{class_of(plan)._d9_behaviour.type}/{plan.group}/{plan.name}"
+    return f"d9://{class_of(plan)._d9_behaviour.type_name}/{plan.group}/{plan.name}"
 
 
 def child_spec(plan: DaemonPlan) -> ChildSpec:
     """Return the child spec of a plan.
 
+    Its `config` has the options of `spawn` beside the daemon's own fields: a supervisor
+    hands all of it on to `spawn`.
+
     Raises:
         BadConfig: Its class cannot be imported, or a field does not fit.
     """
-    cls = _tailored(class_of(plan), plan)
+    cls = class_of(plan)
     config: dict[str, Any] = dict(plan.fields)
     if plan.kind == "exec":
         config["command"] = plan.target
-        if plan.ready is not None and plan.ready.output:
-            config["ready_output"] = plan.ready.output
-    if plan.ready is not None and plan.ready.within_s is not None and plan.kind == "exec":
-        config["ready_within"] = plan.ready.within_s
+        if plan.ready is not None:
+            config["ready"] = plan.ready.when
+            if plan.ready.within_s is not None:
+                config["ready_within"] = plan.ready.within_s
     restart = plan.restart or RestartPlan()
     return ChildSpec(
         cls,
         plan.name,
         group=plan.group,
-        config=cls._d9_fields.convert_all(config),
+        config={**cls._d9_fields.convert_all(config), **_options(plan)},
         restart=restart.type,
         backoff=_backoff(restart),
         shutdown_s=plan.shutdown_s,
     )
 
 
-def _tailored(cls: type[Daemon], plan: DaemonPlan) -> type[Daemon]:
-    """Return the class with the plan's mailbox; these are the class's keywords, not the child's."""
-    if plan.mailbox is None:
-        return cls
-    options: dict[str, Any] = {"type": cls._d9_behaviour.type}
-    if plan.mailbox.limit is not None:
-        options["mailbox"] = plan.mailbox.limit
-    if plan.mailbox.policy is not None:
-        options["policy"] = plan.mailbox.policy
-    body = {"__doc__": cls.__doc__, "__module__": cls.__module__}
-    return type(cls)(cls.__name__, (cls,), body, **options)
+def _options(plan: DaemonPlan) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if plan.mailbox is not None:
+        options = {"mailbox": plan.mailbox.limit, "policy": plan.mailbox.policy}
+    if plan.allow:
+        options["allow"] = [
+            {"from": rule.from_, **({"messages": list(rule.messages)} if rule.messages else {})}
+            for rule in plan.allow
+        ]
+    return options
 
 
 def _backoff(plan: RestartPlan) -> Backoff:

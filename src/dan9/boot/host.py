@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dan9.base.errors import Dan9Error, NotSupported
+from dan9.base.reasons import SHUTDOWN
 from dan9.boot.children import address_of, child_spec
 from dan9.boot.importing import load_class
 from dan9.boot.loading import load_manifest
-from dan9.boot.manifest import Change, changes
+from dan9.boot.manifest import Change, DaemonPlan, Manifest, changes
 from dan9.daemons.node import Check
 
 if TYPE_CHECKING:
-    from dan9.boot.system import System
+    from dan9.edge.server import Server
+    from dan9.kernel.kernel import System
+    from dan9.kernel.supervisor import ChildSpec
 
 __all__ = ["NodeHost"]
 
 
 class NodeHost:
-    """Implements `dan9.daemons.node.Host` for a booted system."""
+    """Implements `dan9.daemons.node.Host` for a booted system.
 
-    def __init__(self, system: System) -> None:
+    Attributes:
+        manifest: What is declared now.
+        server, socket_path: The socket, once it listens.
+        ending: Set when the node is to end; None in a program that ends by itself.
+        drains: Whether the queues are handled before that.
+    """
+
+    def __init__(self, system: System, manifest: Manifest) -> None:
         self._system = system
+        self.manifest = manifest
+        self.server: Server | None = None
+        self.socket_path: str | None = None
+        self.ending: asyncio.Event | None = None
+        self.drains = True
+
+    # -- what the node's daemon asks -------------------------------------------
 
     async def spawn_target(
         self, target: str, name: str, group: str, path: str, config: Mapping[str, object]
@@ -32,11 +50,13 @@ class NodeHost:
         """Import `module:Class` and start it; return its address."""
         cls = load_class(target, path)
         given = cls._d9_fields.convert_all(config)
-        ref: Any = await self._system.spawn(cls, name, group=group, **given)
+        ref: Any = await self._system.spawn(
+            cls, name, group=group, supervisor="d9://supervisor/system/user", **given
+        )
         return str(ref.address)
 
     def fields_of(self, target: str, path: str) -> dict[str, Any]:
-        """Return the JSON Schema of what a class can be configured with, state included."""
+        """Return the JSON Schema of what a class can be given: configuration and state."""
         fields = load_class(target, path)._d9_fields
         schema = fields.schema(config=True)
         state = fields.schema(config=False)
@@ -46,17 +66,16 @@ class NodeHost:
 
     async def reload(self, path: str | None) -> list[dict[str, str]]:
         """Apply a changed configuration; return what was done to whom, and its state after."""
-        system = self._system
-        source = Path(path) if path is not None else system.config_path
+        source = path if path is not None else self.manifest.source
         if source is None:
             raise NotSupported(
                 "the node was started without a configuration", hint="dan9 reload -c FILE"
             )
-        new = load_manifest(source)
-        rows = [await self._apply(change) for change in changes(system.manifest, new)]
-        if new.supervisors != system.manifest.supervisors:
+        new = load_manifest(Path(source))
+        rows = [await self._apply(change) for change in changes(self.manifest, new)]
+        if new.supervisors != self.manifest.supervisors:
             rows.append({"what": "kept until the next up", "address": "supervisors", "state": ""})
-        system.manifest, system.config_path = new, source
+        self.manifest = new
         return rows
 
     async def _apply(self, change: Change) -> dict[str, str]:
@@ -64,15 +83,28 @@ class NodeHost:
         plan = change.plan
         address = address_of(plan)
         row = {"what": change.what, "address": address}
+        supervisor: str | None = None
         try:
-            if change.what != "add":
-                await self._system.remove(address)
-            if change.what != "remove" or plan.kind == "system":
-                await self._system.spawn_spec(child_spec(plan), after_change=True)
+            if address in self._system.addresses():
+                supervisor = self._system.status_of(address)["supervisor"] or None
+                await self._remove(address)
+            if change.what == "remove" and plan.kind == "system":  # back to its defaults
+                plan = DaemonPlan(plan.name, "system", plan.target, group="system")
+            elif change.what == "remove":
+                return {**row, "state": "gone"}
+            await self.spawn(child_spec(plan), supervisor=supervisor)
+            await self.keep_policy(plan)
         except Dan9Error as error:
             return {**row, "state": f"failed: {error.text}"}
-        state = "gone" if change.what == "remove" else self._system.state_of(address)
-        return {**row, "state": state}
+        return {**row, "state": self._system.state_of(address)}
+
+    async def _remove(self, address: str) -> None:
+        """Stop a daemon and free its name."""
+        cell = self._system.cell_of(address)
+        self._system.supervision.forget_restart(cell)
+        cell.chill().commanded = True
+        await self._system.lifecycle.stop(cell, SHUTDOWN, drain=True)
+        self._system.supervision.forget(cell)
 
     def request_stop(self, *, drain: bool) -> None:
         """Have the node end in good order.
@@ -80,22 +112,23 @@ class NodeHost:
         Raises:
             NotSupported: The system belongs to a program that has not asked for that.
         """
-        if self._system.ending is None:
+        if self.ending is None:
             raise NotSupported(
                 "this system runs inside a program of its own", hint="end that program instead"
             )
-        self._system.drains = drain
-        self._system.ending.set()
+        self.drains = drain
+        # Later, so that the answer to the one who asked is on its way first.
+        asyncio.get_running_loop().call_soon(self.ending.set)
 
     def facts(self) -> dict[str, object]:
         """Return name, pid, socket and folders."""
-        system = self._system
+        folder = self._system.state_dir
         return {
-            "node": system.name,
+            "node": self._system.name,
             "pid": os.getpid(),
-            "socket": system.socket_path,
-            "state-dir": str(system.state_dir) if system.state_dir is not None else None,
-            "config-file": str(system.config_path) if system.config_path is not None else None,
+            "socket": self.socket_path,
+            "state-dir": None if folder is None else str(folder),
+            "config-file": self.manifest.source,
         }
 
     def checks(self) -> list[Check]:
@@ -106,7 +139,7 @@ class NodeHost:
 
         process = psutil.Process()
         memory = process.memory_info().rss / 2**20
-        soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         used = process.num_fds()
         return [
             Check("memory", memory < 1024, f"{memory:.0f} MiB", "dan9 ps shows long mailboxes"),
@@ -117,3 +150,37 @@ class NodeHost:
                 "raise the limit: ulimit -n, or LimitNOFILE in a unit",
             ),
         ]
+
+    # -- what boot does --------------------------------------------------------
+
+    async def spawn(self, spec: ChildSpec, *, supervisor: str | None = None) -> None:
+        """Start a child spec; without a supervisor under the one for users' daemons."""
+        await self._system.spawn(
+            spec.cls,
+            spec.name,
+            group=spec.group,
+            spec=spec,
+            supervisor=supervisor or "d9://supervisor/system/user",
+            **spec.config,
+        )
+
+    async def keep_policy(self, plan: DaemonPlan) -> None:
+        """Tell persistence when to save a daemon, if the configuration says."""
+        if plan.save is None:
+            return
+        await self._system.ask(
+            "d9://persistence/system/persistence",
+            "policy",
+            payload={
+                "daemon_name": address_of(plan),
+                "interval": plan.save.interval_s,
+                "on_stop": plan.save.on_stop,
+                "on_change": plan.save.on_change,
+            },
+        )
+
+    async def close_socket(self) -> None:
+        """Let nobody in any more, and take leave of those who are; twice is once."""
+        server, self.server = self.server, None
+        if server is not None:
+            await server.stop()

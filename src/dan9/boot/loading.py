@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from dan9.base.errors import BadConfig, NotFound, PermissionRefused
@@ -63,7 +64,7 @@ def load_manifest(path: Path | None) -> Manifest:
     if not isinstance(found, Manifest):
         raise BadManifest(path.name, found)
     search(folder, found.path)
-    return found
+    return replace(found, source=str(path))
 
 
 def search(folder: Path, more: tuple[str, ...]) -> None:

@@ -92,11 +92,12 @@ class Readiness:
     """When a command counts as ready, and how long that may take.
 
     Attributes:
-        output: A text that one of its first lines contains; empty: as soon as it runs.
+        when: The sign that it serves: `port:8080`, `line:REGEX`, `file:/path`, `notify`; empty: as
+            soon as it runs.
         within_s: How long it may take before the start has failed.
     """
 
-    output: str = ""
+    when: str = ""
     within_s: float | None = None
 
 
@@ -144,6 +145,7 @@ class Manifest:
         daemons: In an order in which they can be started: each after those it names.
         system_daemons: `all`, or the names of those to start.
         path: Folders to import `run` modules from, before those of Python.
+        source: The file that this was read from.
     """
 
     name: str | None = None
@@ -153,6 +155,7 @@ class Manifest:
     path: tuple[str, ...] = ()
     state_dir: str | None = None
     seed: int | None = None
+    source: str | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[DaemonPlan]:
         return iter(self.daemons)

@@ -12,11 +12,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dan9.boot.loading import load_manifest
-from dan9.boot.system import System
 from dan9.edge.discovery import state_dir
+from dan9.kernel.kernel import System
+
+if TYPE_CHECKING:
+    from dan9.boot.host import NodeHost
 
 __all__ = ["run_node"]
 
@@ -45,14 +48,13 @@ def run_node(
     chosen = name or manifest.name or "default"
     if log_output:
         _print_to(Path(manifest.state_dir or state_dir(chosen)) / "node.log")
-    system = System(chosen, config=manifest, config_path=config)
+    system = System(chosen, daemons="all", config=manifest, socket=True, seed=manifest.seed)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(system, on_ready))
 
 
 async def _serve(system: System, on_ready: Callable[[dict[str, Any]], None]) -> int:
     ending = asyncio.Event()
-    system.ending = ending
     loop = asyncio.get_running_loop()
 
     def interrupt() -> None:
@@ -63,8 +65,11 @@ async def _serve(system: System, on_ready: Callable[[dict[str, Any]], None]) -> 
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, ending.set)
     async with system:
-        on_ready({**system.host.facts(), "daemons": len(system.addresses())})
+        host: NodeHost = system.host  # type: ignore[attr-defined]  # set by boot, see assembly
+        host.ending = ending
+        on_ready({**host.facts(), "daemons": len(system.addresses())})
         await ending.wait()
+        await host.close_socket()
     return 0
 
 

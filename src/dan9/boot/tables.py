@@ -10,6 +10,7 @@ from dan9.boot.table import Table
 __all__ = ["read_allow", "read_mailbox", "read_ready", "read_restart", "read_save"]
 
 _RESTARTS = ("permanent", "transient", "temporary")
+_SIGNS = ("port", "line", "file", "notify")
 _POLICIES = ("wait", "refuse", "drop-oldest", "drop-newest")
 
 
@@ -66,17 +67,33 @@ def read_save(table: Table) -> SavePolicy | None:
 
 
 def read_ready(table: Table, *, is_command: bool) -> Readiness | None:
-    """Read `ready = "30s"` or, for a command, `ready = {output = …, within = …}`."""
+    """Read `ready = "port:8080"` or `ready = {when = "line:up", within = "30s"}`."""
     if not table.has("ready"):
         return None
+    if not is_command:
+        table.take("ready")
+        table.fault(
+            "ready", "only a command (exec) has this", hint="a class is ready when on_start returns"
+        )
+        return None
     if not table.is_table("ready"):
-        return Readiness(within_s=table.duration("ready"))
+        return Readiness(_sign(table, "ready"))
     inner = table.table("ready")
-    if inner.has("output") and not is_command:
-        inner.fault("output", "only a command (exec) has an output", hint='as ready = "30s"')
-    plan = Readiness(inner.text("output") or "", inner.duration("within"))
+    plan = Readiness(_sign(inner, "when"), inner.duration("within"))
     inner.refuse_rest()
     return plan
+
+
+def _sign(table: Table, key: str) -> str:
+    value = table.text(key)
+    if value is None:
+        return ""
+    kind, _, rest = value.partition(":")
+    if kind not in _SIGNS or bool(rest) != (kind != "notify"):
+        hint = "port:8080, port:HOST:8080, line:REGEX, file:/path or notify"
+        table.fault(key, f"{value!r} is no sign of readiness", hint=hint)
+        return ""
+    return value
 
 
 def read_allow(table: Table) -> tuple[Access, ...]:

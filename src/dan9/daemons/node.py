@@ -17,6 +17,7 @@ from dan9.base.address import Pattern, kebab
 from dan9.base.errors import NotFound, NotSupported
 from dan9.base.events import DeadLetter, Event, event_form
 from dan9.kernel.daemon import Daemon, on
+from dan9.kernel.kernel import current_message
 from dan9.kernel.message import Message
 from dan9.kernel.subscription import Subscription
 
@@ -140,7 +141,18 @@ class NodeDaemon(Daemon, type="system"):
         Errors: unknown-daemon, ambiguous-name.
         """
         resolved = self.system.resolve(address)
-        return _kebab_keys(self.system.explain(resolved))
+        status = self.system.status_of(resolved)
+        waits = [_kebab_keys(one) for one in self.system.waits()]
+        letters = [one for one in self.system.dead_letters.ring if one.address == resolved]
+        return {
+            "address": resolved,
+            **{key: status[key] for key in ("state", "supervisor", "restarts", "mailbox")},
+            "last-error": status["last-error"],
+            "in-hand": [one for one in waits if one["address"] == resolved],
+            "waited-for-by": [one for one in waits if str(one["on"]).endswith(f" of {resolved}")],
+            "dead-letters": len(letters),
+            "latest-dead-letter": letters[-1].reason if letters else None,
+        }
 
     @on
     def dead(self, limit: int = 50, address: str | None = None) -> list[Letter]:
@@ -150,7 +162,7 @@ class NodeDaemon(Daemon, type="system"):
             limit: How many.
             address: Only those meant for addresses that fit this pattern.
         """
-        letters: Sequence[DeadLetter] = self.system.dead_letters()
+        letters: Sequence[DeadLetter] = list(self.system.dead_letters.ring)
         if address is not None:
             pattern = Pattern(address)
             letters = [letter for letter in letters if pattern.matches(letter.address)]
@@ -172,7 +184,7 @@ class NodeDaemon(Daemon, type="system"):
 
         Errors: bad-address.
         """
-        message = self.system.current_message()
+        message = current_message()
         subscriber = message.sender if message is not None else ""
         watch = _Watch(self, subscriber, Pattern(pattern), limit, self._watches.pop)
         self._watches[watch.id] = watch
@@ -240,7 +252,7 @@ class NodeDaemon(Daemon, type="system"):
         """Look at the node's own health."""
         rows = [self._row(address) for address in self.system.addresses()]
         failed = [row.address for row in rows if row.state == "failed"]
-        letters = self.system.dead_letters()
+        letters = self.system.dead_letters.ring
         host = getattr(self.system, "host", None)
         return [
             Check(
