@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         UnknownMessage,
     )
     from dan9.base.reasons import Reason
-    from dan9.edge.client import Client, connect, connect_async
+    from dan9.edge.aio import connect_async
+    from dan9.edge.client import Client, connect
     from dan9.kernel.clock import ScaledClock, SystemClock, VirtualClock
     from dan9.kernel.daemon import Config, Daemon, cron, every, on
     from dan9.kernel.kernel import System, current_message, gather
@@ -80,7 +81,7 @@ _HOMES = {
     "Time": "dan9.base.duration",
     "VirtualClock": "dan9.kernel.clock",
     "connect": "dan9.edge.client",
-    "connect_async": "dan9.edge.client",
+    "connect_async": "dan9.edge.aio",
     "cron": "dan9.kernel.daemon",
     "current_message": "dan9.kernel.kernel",
     "every": "dan9.kernel.daemon",
