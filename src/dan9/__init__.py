@@ -7,6 +7,7 @@ next to nothing and a client that only talks to a node never loads the kernel.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from dan9.kernel.restart import Backoff
     from dan9.kernel.subscription import Subscription
     from dan9.kernel.supervisor import ChildSpec, Supervisor
+
+if os.environ.get("DAN9_PURE") == "1":  # the kernel's sources although it is compiled
+    from dan9._pure import prefer_sources
+
+    prefer_sources()
 
 __version__ = "0.1.0"
 
