@@ -267,14 +267,15 @@ class Child:
         argv: What it runs.
         wiring: Its pipes.
         kept_bytes: How much of each output is kept.
-        first: Keep the beginning of the output rather than its end.
+        brief: Keep the beginning of the output rather than its end; nobody asks later.
     """
 
     def __init__(
-        self, pid: int, argv: Sequence[str], wiring: Wiring, *, kept_bytes: int, first: bool = False
+        self, pid: int, argv: Sequence[str], wiring: Wiring, *, kept_bytes: int, brief: bool = False
     ) -> None:
         self.pid = pid
         self.argv = list(argv)
+        self.brief = brief
         self.started = 0.0
         self.ended: Ended | None = None
         self.stdin = Stdin(wiring.input) if wiring.input is not None else None
@@ -284,10 +285,10 @@ class Child:
         self._listening = False
         self._flowing = False
         self._news: asyncio.Future[None] | None = None
-        self._line_hooks: list[Callable[[str], None]] = []
+        self._line_hooks: list[Callable[[str, str], None]] = []
         self._cutters = {"stdout": Lines(), "stderr": Lines()}
         self.streams = {
-            name: Stream(fd, Kept(kept_bytes, first=first), self._taker(name))
+            name: Stream(fd, Kept(kept_bytes, first=brief), self._taker(name))
             for name, fd in (("stdout", wiring.output), ("stderr", wiring.errors))
         }
 
@@ -302,8 +303,8 @@ class Child:
         self._flowing = True
         self._regulate()
 
-    def on_line(self, hook: Callable[[str], None]) -> Callable[[], None]:
-        """Call `hook` with every line; return what ends that."""
+    def on_line(self, hook: Callable[[str, str], None]) -> Callable[[], None]:
+        """Call `hook` with every line's stream and text; return what ends that."""
         self._line_hooks.append(hook)
         return lambda: self._line_hooks.remove(hook)
 
@@ -317,6 +318,15 @@ class Child:
         line = self.lines.popleft()
         self._regulate()
         return line
+
+    def take_dropped(self) -> int:
+        """Return how many lines gave way since the last call."""
+        count, self.dropped = self.dropped, 0
+        return count
+
+    async def ending(self) -> Ended:
+        """Wait for its end; any number may."""
+        return await asyncio.shield(self.exit)
 
     def deaf(self) -> None:
         """Nobody listens any more: keep reading, queue nothing."""
@@ -334,7 +344,7 @@ class Child:
     def _offer(self, name: str, lines: list[str]) -> None:
         for hook in list(self._line_hooks):
             for line in lines:
-                hook(line)
+                hook(name, line)
         if not self._listening or not lines:
             return
         self.lines.extend((name, line) for line in lines)

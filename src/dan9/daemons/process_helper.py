@@ -26,9 +26,6 @@ travel beside the request as SCM_RIGHTS, three to a spawn.
     (event) exit                 pid, status, cpu, peak: one for each spawned process
 """
 
-# pathlib would double what this program imports.
-# ruff: noqa: PTH102, PTH106, PTH110, PTH112, PTH123, PTH208
-
 from __future__ import annotations
 
 import ctypes
@@ -368,6 +365,8 @@ class Helper:
             self._reply(request, pid=pid)
 
     def _members(self, pid: int, scope: str) -> list[Relative]:
+        if scope == "session" and self._own_children() <= self._children - {pid}:
+            return []  # its leader is gone and nobody was adopted: a session of none
         family = descendants(self.pid)
         if scope == "all":
             return family

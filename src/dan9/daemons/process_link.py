@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ class Order:
     env: Mapping[str, str]
     cwd: str
     limits: Mapping[str, tuple[int, int]]
+
+    def with_env(self, more: Mapping[str, str]) -> Order:
+        """Return the order with further variables."""
+        return replace(self, env={**self.env, **more}) if more else self
 
     def form(self, mark: str) -> dict[str, Any]:
         """Return the request's fields as the helper takes them: bytes, as exec does."""
@@ -90,6 +94,7 @@ class HelperLink:
         self._frames = process_helper.Frames()
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._abandoned: set[int] = set()
+        self._disowned: set[int] = set()
         self._last = 0
         self._out: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._writing = False
@@ -257,13 +262,17 @@ class HelperLink:
 
     def _hear(self, message: dict[str, Any]) -> None:
         if message.get("event") == "exit":
-            ended = Ended.of(message["status"], message["cpu"], message["peak"])
-            self._on_exit(message["pid"], ended)
+            pid = message["pid"]
+            if pid in self._disowned:
+                self._disowned.discard(pid)
+            else:
+                self._on_exit(pid, Ended.of(message["status"], message["cpu"], message["peak"]))
             return
         number = message["id"]
         if number in self._abandoned:
             self._abandoned.discard(number)
             if "pid" in message:
+                self._disowned.add(message["pid"])
                 kill = {"op": "signal", "pid": message["pid"], "scope": "session"}
                 frame = process_helper.pack({"id": 0, **kill, "signal": int(signal.SIGKILL)})
                 self._out.append((frame, ()))
@@ -307,8 +316,8 @@ class HelperLink:
 
 def _program() -> str:
     """Return the helper's file: its bytecode where there is some, 10 ms and 2 MB less."""
-    compiled = process_helper.__cached__
-    if compiled and Path(compiled).exists():
+    compiled = process_helper.__spec__.cached
+    if compiled is not None and Path(compiled).exists():
         return compiled
     return str(Path(process_helper.__file__))
 
@@ -336,7 +345,7 @@ def sweep(mark: str) -> int:
     killed: set[str] = set()
     while True:
         before = len(killed)
-        for name in os.listdir("/proc"):  # noqa: PTH208  (names are all that is needed)
+        for name in os.listdir("/proc"):
             if not name.isdecimal() or name in killed:
                 continue
             try:

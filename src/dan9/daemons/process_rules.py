@@ -238,8 +238,8 @@ def _exec_refusal(
 ) -> Dan9Error:
     search = env.get("PATH", os.defpath)
     if "/" in program:
-        found = os.path.join(cwd, program)  # noqa: PTH118  (text in, text out)
-        missing = not os.path.exists(found)  # noqa: PTH110
+        found = os.path.join(cwd, program)
+        missing = not os.path.exists(found)
     else:
         found = shutil.which(program, mode=os.F_OK, path=search) or ""
         missing = not found

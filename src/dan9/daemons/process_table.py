@@ -6,20 +6,17 @@ only for the fields that were asked for. A process that ends while one looks is 
 out of a list; there is no lock that could prevent it.
 """
 
-# A Path for each process would take as long as reading it.
-# ruff: noqa: PTH115, PTH116, PTH208
-
 from __future__ import annotations
 
 import os
 import pwd
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from dan9.base.errors import BadPayload, NoSuchProcess, PermissionRefused
 
-__all__ = ["DEFAULT_FIELDS", "FIELDS", "check_fields", "describe", "processes"]
+__all__ = ["DEFAULT_FIELDS", "FIELDS", "Facts", "check_fields", "describe", "processes"]
 
 DEFAULT_FIELDS = ("pid", "name", "state", "ppid")
 _STATES = {
@@ -51,6 +48,27 @@ FIELDS = (
 )
 """What a list can show of each process; cpu in seconds, memory in bytes, started in
 seconds since 1970."""
+
+
+class Facts(TypedDict, total=False):
+    """Everything about one process; of one that has ended, how it did."""
+
+    pid: int
+    name: str
+    state: str
+    ppid: int
+    group: int
+    session: int
+    threads: int
+    cpu: float
+    memory: int
+    started: float
+    command: list[str]
+    user: str
+    children: list[int]
+    open_files: list[str]
+    code: int | None
+    signal: str | None
 
 
 def check_fields(fields: Iterable[str]) -> tuple[str, ...]:
@@ -150,7 +168,7 @@ def processes(
     return rows
 
 
-def describe(pid: int) -> dict[str, Any]:
+def describe(pid: int) -> Facts:
     """Return everything about one process, its children and open files included.
 
     Raises:
@@ -159,7 +177,7 @@ def describe(pid: int) -> dict[str, Any]:
             an empty list.
     """
     try:
-        row = _row(pid, FIELDS, _boot_time())
+        row = Facts(**_row(pid, FIELDS, _boot_time()))  # type: ignore[typeddict-item]  # same keys
     except PermissionError as error:
         raise PermissionRefused(f"process {pid} may not be looked at") from error
     except (OSError, ValueError):
