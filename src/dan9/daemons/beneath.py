@@ -95,7 +95,7 @@ class Root:
     Safe from several threads: nothing changes after `__init__`.
 
     Args:
-        path: The directory; links in it are followed, once, now.
+        path: The directory; `~` and links in it are followed, once, now.
         by_walk: Use the portable walk even where openat2 is to be had (for tests).
 
     Raises:
@@ -104,14 +104,14 @@ class Root:
 
     def __init__(self, path: str, *, by_walk: bool = False) -> None:
         self.path = path
-        self.fd = os.open(path, PATH_ONLY | os.O_DIRECTORY)
+        self.fd = os.open(os.path.expanduser(path), PATH_ONLY | os.O_DIRECTORY)
         self.by_walk = by_walk or not has_openat2(self.fd)
         try:
-            proc = os.stat("/proc")  # noqa: PTH116  (descriptors and bytes here, no Path)
+            proc = os.stat("/proc")
             self._proc = (proc.st_dev, proc.st_ino)
         except OSError:
             self._proc = (-1, -1)
-        self.is_whole = os.path.samestat(os.fstat(self.fd), os.stat("/"))  # noqa: PTH116
+        self.is_whole = os.path.samestat(os.fstat(self.fd), os.stat("/"))
         """True if the root is `/`: then nothing lies outside."""
 
     def open(self, path: bytes, flags: int, mode: int = 0o666) -> int:

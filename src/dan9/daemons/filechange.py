@@ -301,7 +301,7 @@ class FileChanges:
         with refusing(source):
             fd = self.root.open(b"/".join(old), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             with opened(fd):
-                for raw in sorted(os.fsencode(name) for name in os.listdir(fd)):  # noqa: PTH208
+                for raw in sorted(os.fsencode(name) for name in os.listdir(fd)):
                     here, there = [*old, raw], [*new, raw]
                     mode = os.stat(raw, dir_fd=fd, follow_symlinks=False).st_mode
                     if modes.S_ISDIR(mode):

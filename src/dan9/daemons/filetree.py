@@ -23,7 +23,20 @@ from dan9.daemons.beneath import PATH_ONLY, Root
 from dan9.daemons.file_refusals import TooLarge, refusal, refusing
 from dan9.daemons.filenames import components, join, matcher, text_of
 
-__all__ = ["READ", "Entry", "FileTree", "Stat", "as_text", "kind_of", "must_be_regular", "opened"]
+__all__ = [
+    "READ",
+    "Entry",
+    "FileTree",
+    "OpenFile",
+    "Progress",
+    "Stat",
+    "as_text",
+    "kind_of",
+    "measured",
+    "must_be_regular",
+    "opened",
+    "too_large",
+]
 
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """Flags for reading: never wait for a writer, never become a terminal's owner."""
@@ -74,6 +87,14 @@ class Stat(TypedDict):
     """Where a link points (with follow=false)."""
 
 
+class Progress(TypedDict):
+    """How far an open file has been read, in bytes."""
+
+    path: str
+    offset: int
+    size: int
+
+
 def kind_of(mode: int) -> str:
     """Return the word for a file's type."""
     return _KINDS.get(modes.S_IFMT(mode), "other")
@@ -97,6 +118,57 @@ def as_text(data: bytes, encoding: str, path: str) -> str:
         raise BadPayload(
             f"{encoding!r} is no text encoding", hint="as utf-8, latin-1", at="encoding"
         ) from None
+
+
+class OpenFile:
+    """A regular file that is open for reading; closed when all who hold it let it go."""
+
+    __slots__ = ("_fd", "_held", "_tree", "path", "size")
+
+    def __init__(self, tree: FileTree, fd: int, path: str, size: int) -> None:
+        self.path = path
+        self.size = size
+        self._tree = tree
+        self._fd = fd
+        self._held = 1
+
+    def read(self, offset: int, length: int | None) -> bytes:
+        """Read; short only at the end of the file."""
+        return self._tree.read(self.path, self._fd, offset, length)
+
+    def hold(self) -> None:
+        """Keep it open until one more `close`."""
+        self._held += 1
+
+    def close(self) -> None:
+        """Let it go."""
+        self._held -= 1
+        if not self._held:
+            os.close(self._fd)
+
+
+def measured(limit: int, path: str, size: int, offset: int, length: int | None) -> int:
+    """Return how many bytes a read asks for.
+
+    Raises:
+        BadPayload: A negative offset or length.
+        TooLarge: More than the limit, which one reply may hold.
+    """
+    if offset < 0 or (length is not None and length < 0):
+        at = "offset" if offset < 0 else "length"
+        raise BadPayload(f"{at} is negative", hint="count from the start of the file", at=at)
+    wanted = max(size - offset, 0) if length is None else length
+    if wanted > limit:
+        raise too_large(path, wanted, limit)
+    return wanted
+
+
+def too_large(path: str, wanted: int, limit: int) -> TooLarge:
+    """Return the refusal that says how to read it nevertheless."""
+    return TooLarge(
+        f"{path!r}: {wanted} bytes or more, one read gives at most {limit}",
+        hint="open it and read-chunk it, or read a part with offset and length",
+    )
 
 
 class FileTree:
@@ -147,6 +219,11 @@ class FileTree:
             result["target"] = target
         return result
 
+    def open(self, path: str) -> OpenFile:
+        """Open a regular file to be read; refusals as `open_file`."""
+        fd, found = self.open_file(path)
+        return OpenFile(self, fd, join(components(path)), found.st_size)
+
     def open_file(self, path: str) -> tuple[int, os.stat_result]:
         """Open a regular file for reading; the caller closes the descriptor.
 
@@ -163,21 +240,6 @@ class FileTree:
                 return self.root.reopen(held, name, READ), found
             finally:
                 os.close(held)
-
-    def measure(self, path: str, size: int, offset: int, length: int | None) -> int:
-        """Return how many bytes a read asks for.
-
-        Raises:
-            BadPayload: A negative offset or length.
-            TooLarge: More than one reply may hold.
-        """
-        if offset < 0 or (length is not None and length < 0):
-            at = "offset" if offset < 0 else "length"
-            raise BadPayload(f"{at} is negative", hint="count from the start of the file", at=at)
-        wanted = max(size - offset, 0) if length is None else length
-        if wanted > self.max_read_bytes:
-            raise self._too_large(path, wanted)
-        return wanted
 
     def read(self, path: str, fd: int, offset: int, length: int | None) -> bytes:
         """Read from an open file; short only at its end.
@@ -196,7 +258,7 @@ class FileTree:
                 offset += len(piece)
                 limit -= len(piece)
         if length is None and limit == 0:
-            raise self._too_large(path, offset)
+            raise too_large(path, offset, self.max_read_bytes)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def entries(
@@ -284,12 +346,6 @@ class FileTree:
         return TooLarge(
             f"{path!r} has more than {self.max_entries} entries",
             hint="give a pattern, list it folder by folder, or raise max_entries",
-        )
-
-    def _too_large(self, path: str, wanted: int) -> TooLarge:
-        return TooLarge(
-            f"{path!r}: {wanted} bytes or more, one read gives at most {self.max_read_bytes}",
-            hint="open it and read-chunk it, or read a part with offset and length",
         )
 
 

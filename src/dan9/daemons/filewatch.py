@@ -77,6 +77,9 @@ class Changes:
         found, self._found = self._found, {}
         return list(found.items())
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def __bool__(self) -> bool:
         return bool(self._found)
 
