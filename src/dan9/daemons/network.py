@@ -44,7 +44,7 @@ from dan9.daemons.network_stream import Stream
 from dan9.daemons.network_switchboard import Switchboard
 from dan9.daemons.network_wires import SocketWires, Tls, WaitedTooLong, Wires, place
 from dan9.kernel.daemon import Config, Daemon, on
-from dan9.kernel.message import current_message
+from dan9.kernel.kernel import current_message
 
 if TYPE_CHECKING:
     from dan9.daemons.network_http import Browser
@@ -58,6 +58,9 @@ FLUSH_S: Final = 5.0
 
 STOP_FLUSH_S: Final = 1.0
 """The same when the daemon stops."""
+
+MAX_DATAGRAM: Final = 65_507
+"""Bytes that one UDP datagram can carry over IPv4."""
 
 
 class Network(Daemon, type="network"):
@@ -394,6 +397,12 @@ class Network(Daemon, type="network"):
         Errors: not-allowed, unreachable, refused, timed-out, not-found, bad-payload.
         """
         payload = data.encode() if isinstance(data, str) else data
+        if len(payload) > MAX_DATAGRAM:
+            raise BadPayload(
+                f"a datagram of {len(payload)} bytes",
+                at="payload.data",
+                hint=f"UDP carries at most {MAX_DATAGRAM}; connect carries any number",
+            )
         address = (await self._addresses(plain_host(host), plain_port(port)))[0]
         peer = place((address, port))
         if listener_id is not None:

@@ -46,16 +46,17 @@ class Feed:
         self._daemon = daemon
         self._on_end = on_end
         self._ended = False
+        self._deaf: set[str] = set()
         self._open: dict[str, Subscription] = {}
 
     async def push(self, kind: str, **payload: Any) -> None:
         """Tell, waiting while too much is unanswered."""
-        if not self._ended:
+        if not self._ended and kind not in self._deaf:
             await self._subscription(kind, "pause").push(**payload)
 
     def offer(self, kind: str, **payload: Any) -> None:
         """Tell, or drop and count it while too much is unanswered."""
-        if not self._ended:
+        if not self._ended and kind not in self._deaf:
             self._subscription(kind, "drop").offer(**payload)
 
     async def settled(self) -> None:
@@ -82,15 +83,26 @@ class Feed:
                 kind,
                 limit=UNANSWERED,
                 overflow=overflow,
-                on_end=self._subscriber_ended,
+                on_end=lambda: self._subscription_ended(kind),
             )
             self._open[kind] = found
         return found
 
-    def _subscriber_ended(self) -> None:
-        if not self._ended:
-            self.close()
-            self._on_end()
+    def _subscription_ended(self, kind: str) -> None:
+        if self._ended:
+            return
+        if self._is_there():
+            self._deaf.add(kind)  # it has no handler for this kind, and is not told any more
+            self._open.pop(kind, None)
+            return
+        self.close()
+        self._on_end()
+
+    def _is_there(self) -> bool:
+        try:
+            return self._daemon.system.state_of(self.subscriber) not in {"stopped", "failed"}
+        except Dan9Error:
+            return False
 
 
 class Pump:

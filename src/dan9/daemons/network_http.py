@@ -11,6 +11,7 @@ configuration.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -85,17 +86,44 @@ class Browser:
             NotAllowed: The policy forbids the host, or one that it redirects to.
             ConnectionRefused, Unreachable, Closed, TlsFailed, TimedOut: As `connect` does.
         """
+        asked = self._asked(method, url, headers, body, timeout_s)
+        try:
+            # A task of its own: anyio, beneath, keeps its cancel scopes by asyncio's task.
+            return await asyncio.create_task(self._fetch(asked, follow_redirects, max_bytes))
+        except Exception as error:
+            refused = _refusal(error, method, url)
+            if refused is error:
+                raise
+            raise refused from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await asyncio.create_task(self._client.aclose())
+
+    def _asked(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str] | None,
+        body: bytes | None,
+        timeout_s: float | None,
+    ) -> httpx.Request:
         try:
             asked = self._client.build_request(
                 method.upper(), url, headers=headers, content=body, timeout=timeout_s
             )
-            answer = await self._client.send(asked, stream=True, follow_redirects=follow_redirects)
-        except BaseException as error:
-            raise _refusal(error, method, url) from error
+        except (httpx.InvalidURL, ValueError) as error:
+            raise BadPayload(
+                f"{method} {url!r}: {error}", at="payload.url", hint="http://host:port/path"
+            ) from error
+        if asked.url.scheme not in {"http", "https"} or not asked.url.host:
+            raise BadPayload(f"{url!r} is no http URL", at="payload.url", hint="http or https")
+        return asked
+
+    async def _fetch(self, asked: httpx.Request, follow_redirects: bool, max_bytes: int) -> Page:
+        answer = await self._client.send(asked, stream=True, follow_redirects=follow_redirects)
         try:
             content = await _read(answer, max_bytes)
-        except (httpx.HTTPError, httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise _refusal(error, method, url) from error
         finally:
             await answer.aclose()
         return Page(
@@ -108,10 +136,6 @@ class Browser:
             charset=answer.charset_encoding,
             redirects=[str(step.url) for step in answer.history],
         )
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._client.aclose()
 
 
 async def _read(answer: httpx.Response, most: int) -> bytes:
@@ -129,7 +153,7 @@ async def _read(answer: httpx.Response, most: int) -> bytes:
     return b"".join(pieces)
 
 
-def _refusal(error: BaseException, method: str, url: str) -> BaseException:
+def _refusal(error: Exception, method: str, url: str) -> Exception:
     """Return the refusal for what httpx or httpcore raised; others as they are."""
     doing = f"{method.upper()} {url}"
     # A refusal of ours comes back as the cause of whatever the libraries made of it.

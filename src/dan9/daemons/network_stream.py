@@ -22,6 +22,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from typing import TYPE_CHECKING, Final, cast
 
 from dan9.base.errors import BadPayload, Closed, Conflict, MailboxFull, NotSupported
@@ -173,7 +174,7 @@ class Stream(asyncio.Protocol):
         if self._reading_paused and self._queue.size <= self.limit // 2:
             self._resume_reading()
         if not piece and self.error is not None and not self._queue.size:
-            raise self.error
+            raise copy(self.error)  # each caller's own, with a traceback of its own
         return piece
 
     async def receive(self, frame: Frame) -> bytes:
@@ -318,7 +319,7 @@ class Stream(asyncio.Protocol):
 
     def _check_open(self) -> None:
         if self.error is not None:
-            raise self.error
+            raise copy(self.error)
         if self._transport is None or self._transport.is_closing() or self.finished:
             raise Closed(
                 f"{self.name} to {self.peer} takes no more data",

@@ -128,6 +128,7 @@ class Process(Daemon, type="process"):
         cwd: str | None = None,
         stdin: str | bytes | None = None,
         deliver_to: str | None = None,
+        deliver: list[Literal["output", "exited"]] | None = None,
         limits: dict[str, Any] = {},  # noqa: B006  (never changed)
         restart: Literal["temporary", "transient", "permanent"] = "temporary",
         ready: str = "",
@@ -145,6 +146,7 @@ class Process(Daemon, type="process"):
             stdin: All it will read. Without it `write` feeds it.
             deliver_to: The daemon that gets each line as `output` (pid, stream, line) and
                 the end as `exited` (pid, code, signal). A slow one slows the process.
+            deliver: Which of the two to send; both by default.
             limits: cpu (seconds), memory (bytes, or text such as 64MB), files, processes.
             restart: Start it again when it ends: never, after a failure, always.
             ready: What makes it ready: `port:8080`, `line:REGEX`, `file:/path`, `notify`.
@@ -169,8 +171,10 @@ class Process(Daemon, type="process"):
             job.logger = self.system.logger(sender)
         if deliver_to is not None:
             target = self.system.resolve(deliver_to)
-            job.lines = Subscription(self, target, "output", on_end=job.deafen)
-            job.ends = Subscription(self, target, "exited")
+            if deliver is None or "output" in deliver:
+                job.lines = Subscription(self, target, "output", on_end=job.deafen)
+            if deliver is None or "exited" in deliver:
+                job.ends = Subscription(self, target, "exited")
         try:
             child = await self._launch(job)
         except BaseException:
@@ -261,6 +265,9 @@ class Process(Daemon, type="process"):
             raise BadPayload(f"{pid} is no process id", at="payload.pid", hint="1 or more")
         job = self._jobs.get(pid)
         if job is not None:
+            message = current_message()
+            if grace is not None and message is not None:
+                job.spare(message.sender)  # who waits for the end need not be told of it
             if grace is not None or number in ENDING:
                 job.stop()
             if job.child is not None and job.child.ended is None:
@@ -329,8 +336,8 @@ class Process(Daemon, type="process"):
 
         Args:
             all_: Every process of the machine.
-            fields: Out of pid, name, state, ppid (the default), group, session, threads, cpu (s), memory
-                (bytes), started (s since 1970), command, user.
+            fields: Out of pid, name, state, ppid (the default), group, session, threads,
+                cpu (s), memory (bytes), started (s since 1970), command, user.
 
         Answers bad-payload.
         """

@@ -80,6 +80,11 @@ class Job:
             self.ends.offer(pid=child.pid, code=ended.code, signal=ended.signal)
         return ended
 
+    def spare(self, address: str) -> None:
+        """Do not tell this subscriber of the end."""
+        if self.ends is not None and self.ends.subscriber == address:
+            self.ends.close()
+
     def deafen(self) -> None:
         """The subscriber has ended: the process goes on unheard."""
         if self.child is not None:
