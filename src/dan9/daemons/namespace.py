@@ -312,7 +312,7 @@ class Namespace(Daemon, type="namespace"):
 
     @on
     def ns(self, view: str | None = None) -> list[str]:
-        """Print a view as the commands that rebuild it, one a line, as Plan 9's ns(1) does.
+        """Print a view as the commands that rebuild it, one a line.
 
         Errors: not-found (no such view).
         """
