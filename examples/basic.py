@@ -1,14 +1,15 @@
 """A system at work on this machine: files, a process, the network, logs, a timer.
 
-`python examples/basic.py` boots a node with all system daemons, sends them messages and shows
-what they answer. Above each answer stands the command that asks the same from a shell, while
-the node is up. It stays up until Ctrl-C when a person is watching; with `--once`, or when
-standard input is no terminal, it ends by itself.
+`python examples/basic.py [FILE]` boots a node with all system daemons, sends them messages
+and shows what they answer. Above each answer stands the command that asks the same from a
+shell, while the node is up. It stays up until Ctrl-C when a person is watching; with `--once`,
+or when standard input is no terminal, it ends by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -67,8 +68,9 @@ class Bell(Daemon):
 
 
 def a_file() -> str:
-    """Name a small file that this machine has."""
-    return next(name for name in FILES if Path(name).exists())
+    """Name the file given on the command line, or a small one that this machine has."""
+    given = [word for word in sys.argv[1:] if not word.startswith("-")]
+    return str(Path(given[0]).resolve()) if given else next(filter(os.path.exists, FILES))
 
 
 def title(text: str) -> None:
@@ -104,7 +106,7 @@ def tree(system: System) -> str:
 
     def draw(address: str, lead: str, knee: str, below: str) -> None:
         status = system.status_of(address)
-        lines.append(f"{lead + knee + address:<44} {status['state']}")
+        lines.append(f"{lead + knee + address:<42} {status['state']}")
         members = sorted(children.get(address, []))
         for member in members:
             last = member is members[-1]
@@ -127,7 +129,7 @@ async def at_work(system: System) -> None:
     title("filesystem reads a file")
     path = a_file()
     typed(f"send filesystem read path={path}")
-    shown((await system.ask("filesystem", "read", path=path)).splitlines()[0])
+    shown((await system.ask("filesystem", "read", path=path)).splitlines()[0].strip())
 
     title("process runs a command")
     typed("""send process run command=uname args='["-sm"]'""")
@@ -163,6 +165,13 @@ async def at_work(system: System) -> None:
     )
     shown(f"the bell rang: {await bell.heard()}")
 
+    title("every daemon answers the same questions")
+    typed("status filesystem")
+    status = await system.ask("filesystem", "status")
+    shown(", ".join(f"{key} {status[key]}" for key in ("state", "handled", "failed", "restarts")))
+    typed("metrics filesystem")
+    shown(f"read-count {(await system.ask('filesystem', 'metrics'))['read-count']}")
+
     title("logging keeps what everybody says")
     typed("tell logging write level=warning source=me text='the coffee is ready'")
     system.tell("logging", "write", level="warning", source="me", text="the coffee is ready")
@@ -196,7 +205,7 @@ async def stay() -> None:
 
 async def main(*, once: bool) -> None:
     """Boot, show, and stay or go."""
-    async with System(NAME) as system:
+    async with System(NAME, daemons="all", socket=True) as system:
         await at_work(system)
         if not once:
             await stay()
