@@ -75,7 +75,15 @@ class FakeNode:
         self.heard.append(("send", sender, to, type, *args))
         callback(True, None)
 
-    def wire_tell(self, sender: str, to: str, type: str, payload: dict[str, Any]) -> None:  # noqa: A002
+    def wire_tell(
+        self,
+        sender: str,
+        to: str,
+        type: str,  # noqa: A002
+        payload: dict[str, Any],
+        *,
+        message_id: str | None,
+    ) -> None:
         if to == "nobody":
             raise UnknownDaemon("no daemon nobody", address=to)
         self.heard.append(("tell", sender, to, type, payload))

@@ -419,7 +419,8 @@ class Client:
         """Say hello, read the welcome."""
         ends = time.monotonic() + PATIENCE_S
         try:
-            self._socket.sendall(_frame_of(Hello(PROTOCOL, VERSION, client), self._limit))
+            with suppress(OSError):  # a node that refuses us may have closed; it said why
+                self._socket.sendall(_frame_of(Hello(PROTOCOL, VERSION, client), self._limit))
             while True:
                 if not _is_readable(self._socket, ends - time.monotonic()):
                     raise Unreachable(
@@ -436,7 +437,7 @@ class Client:
             raise self._lost() from None
 
     def __repr__(self) -> str:
-        return f"<client {self.address} of {self.node}>"
+        return f"<client at {self.path}>"
 
 
 # ------------------------------------------------------------ shared with asyncio's twin

@@ -249,20 +249,21 @@ class Connection(asyncio.Protocol):
         if number in self._open:
             self._fail(WireError(f"the id {number} is in use", hint="number requests upwards"))
             return
-        timeout = request.timeout
-        if timeout is not None:
-            if timeout == FOREVER:
-                timeout = float("inf")
-            elif isinstance(timeout, str) or not timeout >= 0:
-                self._refuse(
-                    number,
-                    BadPayload(
-                        f"a timeout of {timeout!r}",
-                        hint='give seconds, 0 or more, or "none"',
-                        at="timeout",
-                    ),
-                )
-                return
+        timeout: float | str | None = request.timeout
+        if timeout is None:
+            timeout = -1.0  # the message's own
+        elif timeout == FOREVER:
+            timeout = None
+        elif isinstance(timeout, str) or not timeout >= 0:
+            self._refuse(
+                number,
+                BadPayload(
+                    f"a timeout of {timeout!r}",
+                    hint='give seconds, 0 or more, or "none"',
+                    at="timeout",
+                ),
+            )
+            return
         self._open[number] = None
         try:
             handle = start(
@@ -283,7 +284,13 @@ class Connection(asyncio.Protocol):
     def _tell(self, request: Request) -> None:
         number = request.id
         try:
-            self._port.wire_tell(self._address, request.to, request.type, request.payload)
+            self._port.wire_tell(
+                self._address,
+                request.to,
+                request.type,
+                request.payload,
+                message_id=request.message_id,
+            )
         except Dan9Error as error:
             if number is not None:
                 self._refuse(number, error)
@@ -437,7 +444,12 @@ class Connection(asyncio.Protocol):
         self._refuse(None, error)
         self._flush()
         self._server.log("warning", f"client {self._address or self._number}: {error}")
-        self._close()
+        transport = self._transport
+        if transport is not None:
+            # Not close(): a peer in the middle of a write would meet the broken pipe
+            # before it reads why. What it still says is passed over.
+            transport.write_eof()
+            self._loop.call_later(_LINGER_S, transport.abort)
 
     def _cut(self, why: str) -> None:
         """End a connection whose peer does not read: it would not read a farewell either."""
@@ -448,7 +460,10 @@ class Connection(asyncio.Protocol):
 
     def bid_farewell(self, node: str) -> None:
         """The node stops: say so after what is due already, and close."""
-        if self._is_ending or self._transport is None:
+        if self._transport is None:
+            return
+        if self._is_ending:
+            self._transport.close()  # it has been told why already
             return
         self._is_ending = True
         for number in self._open:
@@ -456,12 +471,9 @@ class Connection(asyncio.Protocol):
         self._open.clear()
         self._refuse(None, Closed(f"the node {node} is stopping"))
         self._flush()
-        self._close()
-
-    def _is_over(self) -> bool:
-        return self._is_ending
-
-    def _close(self) -> None:
         if self._transport is not None:
             self._transport.close()
             self._loop.call_later(_LINGER_S, self._transport.abort)
+
+    def _is_over(self) -> bool:
+        return self._is_ending

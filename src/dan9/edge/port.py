@@ -22,16 +22,14 @@ class Cancel(Protocol):
 
 
 class NodePort(Protocol):
-    """The node, as a connection sees it.
+    """The node, as a connection sees it; `name` is its name.
 
     Payloads are as they came; the node checks them against the handler's signature.
     Replies come back in wire form. A refusal known at once may be raised, or given to
     the callback before the call returns.
     """
 
-    @property
-    def name(self) -> str:
-        """The node's name."""
+    name: str
 
     def wire_ask(
         self,
@@ -44,7 +42,7 @@ class NodePort(Protocol):
         message_id: str | None,
         callback: Callback,
     ) -> Cancel | None:
-        """Ask for a client. `timeout_s`: None is the message's default, inf waits for ever."""
+        """Ask for a client. `timeout_s`: negative is the message's default, None is for ever."""
 
     def wire_send(
         self,
@@ -65,8 +63,10 @@ class NodePort(Protocol):
         to: str,
         type: str,  # noqa: A002
         payload: dict[str, Any],
+        *,
+        message_id: str | None,
     ) -> None:
-        """Tell for a client."""
+        """Tell for a client; to a pattern, everyone it fits."""
 
 
 class Link(Protocol):

@@ -1,0 +1,280 @@
+"""The socket before a real system: clients are daemons among daemons."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dan9.base.errors import (
+    BadPayload,
+    DaemonFailed,
+    TimedOut,
+    UnknownDaemon,
+    UnknownMessage,
+)
+from dan9.edge.aio import AsyncClient, connect_async
+from dan9.edge.client import connect
+from dan9.edge.guest import KernelReception
+from dan9.edge.port import Limits
+from dan9.edge.server import Server
+from dan9.kernel.daemon import Daemon, on
+from dan9.kernel.kernel import System, current_message
+from dan9.kernel.subscription import Subscription
+
+pytestmark = pytest.mark.real
+
+
+class Counter(Daemon):
+    """Counts what it is told to count."""
+
+    total: int = 0
+
+    async def on_start(self) -> None:
+        self._never = asyncio.Event()
+        self._subscriptions: list[Subscription] = []
+        self._ended = asyncio.Event()
+
+    @on
+    async def add(self, by: int = 1) -> int:
+        """Add to the total."""
+        self.total += by
+        return self.total
+
+    @on
+    def echo(self, data: bytes | str) -> bytes | str:
+        """Give it back."""
+        return data
+
+    @on
+    def whoami(self) -> str:
+        """Say who asks."""
+        message = current_message()
+        assert message is not None
+        return message.sender
+
+    @on
+    def crash(self) -> None:
+        """Break."""
+        raise RuntimeError("it broke")
+
+    @on(concurrent=True, cancellable=True)
+    async def hang(self) -> None:
+        """Wait for what never comes."""
+        await self._never.wait()
+
+    @on
+    def watch(self, limit: int = 2, overflow: str = "pause") -> str:
+        """Subscribe the asker to `counted`."""
+        message = current_message()
+        assert message is not None
+        found = Subscription(
+            self,
+            message.sender,
+            "counted",
+            limit=limit,
+            overflow=overflow,  # type: ignore[arg-type]  # one of two words
+            on_end=self._ended.set,
+        )
+        self._subscriptions.append(found)
+        return found.id
+
+    @on(concurrent=True)
+    async def push(self, up_to: int) -> int:
+        """Send so many events to each subscriber."""
+        for n in range(up_to):
+            for found in self._subscriptions:
+                await found.push(n=n, told_by=self.address, deep={"a_b": n})
+        return up_to
+
+    @on
+    def unanswered(self) -> list[int]:
+        """Say how many events are out, for each subscriber."""
+        return [found.unanswered for found in self._subscriptions]
+
+    @on(concurrent=True)
+    async def ended(self) -> bool:
+        """Wait until a subscription ends."""
+        await self._ended.wait()
+        return True
+
+
+COUNTER = "d9://counter/default/c1"
+Main = Callable[[System, str], Awaitable[None]]
+
+
+def with_node(tmp_path: Path, main: Main, limits: Limits | None = None) -> None:
+    """Run a node with one counter, and something beside it."""
+
+    async def body() -> None:
+        async with System("home", socket=False) as system:
+            path = str(tmp_path / "d" / "home.sock")
+            server = Server(system, path, KernelReception(system), build="test", limits=limits)
+            await server.start()
+            await system.spawn(Counter, "c1")
+            try:
+                async with asyncio.timeout(20):
+                    await main(system, path)
+            finally:
+                await server.stop()
+
+    asyncio.run(body())
+
+
+def test_a_client_asks_daemons(tmp_path: Path) -> None:
+    """By address and by name; every refusal by its class."""
+
+    async def main(system: System, path: str) -> None:
+        async with await connect_async(path) as node:
+            assert node.node == "home"
+            assert await node.ask(COUNTER, "add", by=5) == 5
+            assert await node.ask("c1", "add") == 6
+            node.tell("c1", "add", by=4)
+            await node.send("c1", "add", by=10)
+            assert await node.ask("c1", "add", by=0) == 20
+            data = bytes(range(256)) * 4096
+            assert await node.ask("c1", "echo", data=data) == data
+            for error, call in (
+                (UnknownDaemon, node.ask("c2", "add")),
+                (UnknownMessage, node.ask("c1", "ad")),
+                (BadPayload, node.ask("c1", "add", by="x")),
+                (BadPayload, node.ask("c1", "add", bye=1)),
+                (TimedOut, node.ask("c1", "hang", timeout_s=0.01)),
+                (UnknownDaemon, node.send("c2", "add")),
+            ):
+                with pytest.raises(error):
+                    await call
+
+    with_node(tmp_path, main)
+
+
+def test_a_crash_reaches_the_asker(tmp_path: Path) -> None:
+    """With the traceback; the daemon comes back under its old address."""
+
+    async def main(system: System, path: str) -> None:
+        async with await connect_async(path) as node:
+            with pytest.raises(DaemonFailed) as caught:
+                await node.ask("c1", "crash")
+            assert "it broke" in caught.value.trace
+            while system.state_of(COUNTER) != "running":
+                await asyncio.sleep(0)
+            assert await node.ask("c1", "add", by=1) == 1
+
+    with_node(tmp_path, main)
+
+
+def test_the_blocking_client_asks_them_too(tmp_path: Path) -> None:
+    """From a thread beside the node."""
+
+    async def main(system: System, path: str) -> None:
+        def work() -> Any:
+            with connect(path) as node:
+                node.tell("c1", "add", by=1)
+                node.flush()
+                return node.ask("c1", "add", by=1), node.ask("c1", "describe")
+
+        total, described = await asyncio.to_thread(work)
+        assert total == 2
+        assert any(message["type"] == "add" for message in described["messages"])
+
+    with_node(tmp_path, main)
+
+
+def test_the_node_stamps_the_sender(tmp_path: Path) -> None:
+    """A client is a daemon with an address of its own, gone when it hangs up."""
+
+    async def main(system: System, path: str) -> None:
+        async with await connect_async(path) as one, await connect_async(path) as two:
+            assert await one.ask("c1", "whoami") == one.address == "d9://client/home/1"
+            assert await two.ask("c1", "whoami") == two.address == "d9://client/home/2"
+            status = await one.ask(two.address, "status")
+            assert status["state"] == "running"
+            assert status["unanswered"] == 0
+        await gone(system)
+
+    with_node(tmp_path, main)
+
+
+async def gone(system: System) -> None:
+    """Wait until no client's daemon is left."""
+    while system.addresses("d9://client/**"):
+        await asyncio.sleep(0)
+
+
+def test_a_hangup_cancels_what_was_asked(tmp_path: Path) -> None:
+    """Even what has no deadline."""
+
+    async def main(system: System, path: str) -> None:
+        node = await connect_async(path)
+        asking = asyncio.create_task(node.ask("c1", "hang", timeout_s=None))
+        await node.flush()
+        await node.close()
+        with pytest.raises(Exception, match="closed"):
+            await asking
+        await gone(system)
+
+    with_node(tmp_path, main)
+
+
+async def taken(events: Any, count: int) -> list[int]:
+    """The numbers of so many events."""
+    return [(await anext(events)).payload["n"] for _ in range(count)]
+
+
+def test_a_source_pauses_until_the_client_acknowledges(tmp_path: Path) -> None:
+    """At most `limit` events are out, across the socket."""
+
+    async def main(system: System, path: str) -> None:
+        async with await connect_async(path) as node, await connect_async(path) as other:
+            await node.ask("c1", "watch", limit=2)
+            pushing = asyncio.create_task(other.ask("c1", "push", up_to=5, timeout_s=None))
+            events = node.events()
+            first = await anext(events)
+            assert first.sender == COUNTER
+            assert first.type == "counted"
+            assert first.payload == {"n": 0, "told-by": COUNTER, "deep": {"a_b": 0}}
+            assert await other.ask("c1", "unanswered") == [2]
+            assert not pushing.done()
+            assert await taken(events, 4) == [1, 2, 3, 4]
+            assert await pushing == 5
+
+    with_node(tmp_path, main)
+
+
+def test_a_dropping_source_says_how_much(tmp_path: Path) -> None:
+    """Logs and watches do not wait for a slow reader."""
+
+    async def main(system: System, path: str) -> None:
+        async with await connect_async(path) as node, await connect_async(path) as other:
+            await node.ask("c1", "watch", limit=2, overflow="drop")
+            await other.ask("c1", "push", up_to=5)
+            events = node.events()
+            assert await taken(events, 2) == [0, 1]
+            node._say(
+                __import__("dan9.edge.protocol", fromlist=["Request"]).Request("ack", event=2)
+            )
+            await node.flush()
+            await other.ask("c1", "push", up_to=1)
+            assert (await anext(events)).payload["dropped"] == 3
+
+    with_node(tmp_path, main)
+
+
+def test_a_subscription_ends_with_its_connection(tmp_path: Path) -> None:
+    """The source hears of it, and nobody answers for the dead."""
+
+    async def main(system: System, path: str) -> None:
+        node: AsyncClient = await connect_async(path)
+        async with await connect_async(path) as other:
+            await node.ask("c1", "watch", limit=2)
+            pushing = asyncio.create_task(other.ask("c1", "push", up_to=5, timeout_s=None))
+            await anext(node.events())
+            await node.close()
+            assert await other.ask("c1", "ended", timeout_s=None) is True
+            with pytest.raises(Exception, match="has ended"):
+                await pushing
+
+    with_node(tmp_path, main)
