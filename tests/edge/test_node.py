@@ -159,7 +159,7 @@ def test_a_crash_reaches_the_asker(tmp_path: Path) -> None:
             with pytest.raises(DaemonFailed) as caught:
                 await node.ask("c1", "crash")
             assert "it broke" in caught.value.trace
-            while system.state_of(COUNTER) != "running":
+            while system.state_of(COUNTER) != "running":  # noqa: ASYNC110  (backoff, in real time)
                 await asyncio.sleep(0)
             assert await node.ask("c1", "add", by=1) == 1
 
@@ -200,7 +200,7 @@ def test_the_node_stamps_the_sender(tmp_path: Path) -> None:
 
 async def gone(system: System) -> None:
     """Wait until no client's daemon is left."""
-    while system.addresses("d9://client/**"):
+    while system.addresses("d9://client/**"):  # noqa: ASYNC110  (a few turns of the loop)
         await asyncio.sleep(0)
 
 
@@ -276,5 +276,21 @@ def test_a_subscription_ends_with_its_connection(tmp_path: Path) -> None:
             assert await other.ask("c1", "ended", timeout_s=None) is True
             with pytest.raises(Exception, match="has ended"):
                 await pushing
+
+    with_node(tmp_path, main)
+
+
+def test_a_ref_crosses_the_wire_as_its_address(tmp_path: Path) -> None:
+    """In a reply; and a parameter that takes a daemon takes an address."""
+
+    class Friend(Daemon):
+        @on
+        async def friend(self, other: Counter) -> Counter:
+            return self.ref(Counter, str(getattr(other, "address", other)))
+
+    async def main(system: System, path: str) -> None:
+        await system.spawn(Friend, "f1")
+        async with await connect_async(path) as node:
+            assert await node.ask("f1", "friend", other=COUNTER) == COUNTER
 
     with_node(tmp_path, main)

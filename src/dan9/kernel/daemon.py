@@ -330,6 +330,7 @@ class Daemon:
     """
 
     __slots__ = ("__weakref__", "_d9_cell")
+    __d9_ref__: ClassVar[bool] = True  # base.annotation: a parameter of this type takes an address
 
     _d9_cell: Cell
     _d9_behaviour: ClassVar[Behaviour]

@@ -27,6 +27,7 @@ class Ref:
     """
 
     __slots__ = ("__dict__", "__weakref__", "_d9_cell", "_d9_only")
+    __d9_ref__ = True  # base.forms: on a wire it is its address
 
     def __init__(self, cell: Cell, only: frozenset[str] | None = None) -> None:
         self._d9_cell = cell
