@@ -322,6 +322,11 @@ class Lifecycle:
         await self.system.supervision.stop_children(cell)
         if killing:
             self._cancel_hands(cell)
+        elif not stopping.drain:
+            # What waits on the world might wait for ever: a receive, an accept, a follow.
+            for hand in self._hands(cell):
+                if hand.message is not None and hand.message.verb.cancellable:
+                    hand.cancel()
         if not await self._rest(cell, CANCEL_GRACE_S if killing else max(0.0, deadline - clock())):
             if not killing:
                 stopping.reason = Reason("killed", f"did not stop within {limit_s:g} s")
