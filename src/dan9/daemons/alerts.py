@@ -10,12 +10,14 @@ nothing happens, so that a value which trembles on the threshold tells nobody tw
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from dan9.base.address import Pattern
 from dan9.base.errors import BadPayload
 
-__all__ = ["AlertRule", "AlertState", "Change", "Phase"]
+__all__ = ["Alert", "AlertBoard", "AlertRule", "AlertState", "Change", "News", "Phase"]
 
 Phase = Literal["ok", "rising", "firing", "falling"]
 Change = Literal["firing", "cleared"]
@@ -123,3 +125,120 @@ class AlertState:
     def _enter(self, phase: Phase, now: float) -> None:
         self.phase = phase
         self.since = now
+
+
+@dataclass(slots=True)
+class Alert:
+    """An alert as it was asked for.
+
+    Attributes:
+        id: Its name.
+        metric: Which metric.
+        daemon: A pattern over addresses.
+        rule: When it fires and when it is over.
+        target: Who is told.
+        type: With which message.
+    """
+
+    id: str
+    metric: str
+    daemon: str
+    rule: AlertRule
+    target: str
+    type: str = "alert"
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One alert has changed for one daemon; `since` is when its phase began."""
+
+    alert: Alert
+    daemon: str
+    value: float
+    change: Change
+    since: float
+
+
+class AlertBoard:
+    """All alerts for all daemons: give it samples and time, then take the news.
+
+    Args:
+        alerts: The alerts by id; the caller's own dict.
+    """
+
+    def __init__(self, alerts: dict[str, Alert]) -> None:
+        self.alerts = alerts
+        self.states: dict[tuple[str, str], AlertState] = {}
+        """By alert and daemon; only those that are not `ok`."""
+        self.news: list[News] = []
+        self._patterns: dict[str, Callable[[str], bool]] = {}
+
+    def observe(self, address: str, metrics: Mapping[str, float], now: float) -> None:
+        """Hold one daemon's sample against every alert that concerns it."""
+        for alert in self.alerts.values():
+            value = metrics.get(alert.metric)
+            if value is not None and self._fits(alert, address):
+                self._observe(alert, address, value, now)
+
+    def pass_time(self, now: float) -> None:
+        """Let hold times end."""
+        for (alert_id, address), state in list(self.states.items()):
+            change = state.pass_time(now)
+            if change is not None:
+                self._note(self.alerts[alert_id], address, state, change)
+            if state.phase == "ok":
+                del self.states[alert_id, address]
+
+    def gone(self, address: str) -> None:
+        """A daemon has ended: what fired for it is over."""
+        for key in [key for key in self.states if key[1] == address]:
+            state = self.states.pop(key)
+            if state.phase in {"firing", "falling"}:
+                self._note(self.alerts[key[0]], address, state, "cleared")
+
+    def drop(self, alert_id: str) -> None:
+        """Forget an alert, without a word."""
+        del self.alerts[alert_id]
+        for key in [key for key in self.states if key[0] == alert_id]:
+            del self.states[key]
+
+    def firing(self) -> Iterator[tuple[Alert, str, AlertState]]:
+        """Yield what fires, for whom."""
+        for (alert_id, address), state in self.states.items():
+            if state.phase in {"firing", "falling"}:
+                yield self.alerts[alert_id], address, state
+
+    @property
+    def deadline(self) -> float | None:
+        """When `pass_time` has something to say; None: never."""
+        return min(
+            (state.deadline for state in self.states.values() if state.deadline is not None),
+            default=None,
+        )
+
+    def take_news(self) -> list[News]:
+        """Return what has changed since the last time."""
+        news, self.news = self.news, []
+        return news
+
+    def _observe(self, alert: Alert, address: str, value: float, now: float) -> None:
+        key = (alert.id, address)
+        state = self.states.get(key)
+        if state is None:
+            if not alert.rule.is_beyond(value):
+                return
+            state = self.states[key] = AlertState(alert.rule)
+        change = state.observe(value, now)
+        if change is not None:
+            self._note(alert, address, state, change)
+        if state.phase == "ok":
+            del self.states[key]
+
+    def _note(self, alert: Alert, address: str, state: AlertState, change: Change) -> None:
+        self.news.append(News(alert, address, state.value, change, state.since))
+
+    def _fits(self, alert: Alert, address: str) -> bool:
+        fits = self._patterns.get(alert.daemon)
+        if fits is None:
+            fits = self._patterns[alert.daemon] = Pattern(alert.daemon).matches
+        return fits(address)

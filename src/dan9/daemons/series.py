@@ -68,12 +68,15 @@ class Recent:
         elif track.names != names:
             self._reshape(track, names)
         rows = track.rows
+        width = len(track.names) + 1
+        if rows and rows[-width] == when:  # sampled twice at one moment: the later one counts
+            del rows[-width:]
+            self.values -= width
         rows.append(when)
         if track.names == names:
             rows.extend(metrics.values())
         else:
             rows.extend([metrics.get(name, nan) for name in track.names])
-        width = len(track.names) + 1
         self.values += width
         if when - rows[0] > self.span_s * 1.25:
             self._trim(track, when - self.span_s)

@@ -1,0 +1,150 @@
+"""Between Python's `logging` and ours, in both directions; and from events to entries.
+
+Coming in: a handler on the root logger hands every record to the hub; the level of
+the root logger is lowered to what is wanted, unless the program has put handlers of its
+own there. `warnings` are captured. Going out: an entry becomes a record of the logger
+`dan9.<source>`. A record that has come from us is never taken in again.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+from dan9.base.events import (
+    DaemonCrashed,
+    DaemonFailed,
+    DaemonRestarted,
+    DaemonStarted,
+    DaemonStopped,
+    DeadLetter,
+    Event,
+    LogEntry,
+    MailboxHigh,
+    MailboxNormal,
+    RestartIntensityReached,
+    SaveFailed,
+    SlowStep,
+)
+from dan9.kernel.log import LEVELS, LogHub
+
+__all__ = ["Inflow", "entry_of_event", "forward"]
+
+_OURS = "dan9_entry"
+
+
+class Inflow(logging.Handler):
+    """Takes in what Python's logging and warnings say, while it is open.
+
+    Args:
+        hub: Whose log they flow into.
+    """
+
+    def __init__(self, hub: LogHub) -> None:
+        super().__init__()
+        self._hub = hub
+        self._level_before: int | None = None
+        self._had_warnings = False
+
+    def open(self, least: int) -> None:
+        """Begin; `least` is the number of the lowest level wanted."""
+        root = logging.getLogger()
+        self._level_before = root.level if not root.handlers else None
+        root.addHandler(self)
+        self.set_least(least)
+        # captureWarnings replaces this function; if somebody has done so, leave it to him.
+        self._had_warnings = warnings.showwarning.__module__ == "logging"
+        if not self._had_warnings:
+            logging.captureWarnings(True)
+
+    def set_least(self, least: int) -> None:
+        """Let through what has become wanted."""
+        if self._level_before is not None:
+            logging.getLogger().setLevel(min(least, self._level_before or least))
+
+    def close(self) -> None:
+        """End; Python's logging is as it was."""
+        root = logging.getLogger()
+        if self in root.handlers:
+            root.removeHandler(self)
+            if self._level_before is not None:
+                root.setLevel(self._level_before)
+            if not self._had_warnings:
+                logging.captureWarnings(False)
+        super().close()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand one record to the hub."""
+        if hasattr(record, _OURS):
+            return
+        level = level_of(record.levelno)
+        logger = self._hub.logger(record.name)
+        if not logger.is_enabled(level):
+            return
+        try:
+            text = record.getMessage()
+        except Exception:  # the arguments of somebody else's call
+            text = f"{record.msg!r} {record.args!r}"
+        trace = ""
+        if record.exc_info:
+            trace = logging.Formatter().formatException(record.exc_info)
+        logger._write(level, text, (), {}, trace)
+
+
+def level_of(number: int) -> str:
+    """Return the name of our level for a number of Python's."""
+    for name in ("critical", "error", "warning", "info"):
+        if number >= LEVELS[name]:
+            return name
+    return "debug"
+
+
+def forward(entry: LogEntry) -> None:
+    """Hand an entry to Python's logging, as `dan9.<source>`."""
+    name = "dan9." + entry.source.removeprefix("d9://").replace("/", ".")
+    trace = f"\n{entry.trace}" if entry.trace else ""
+    logging.getLogger(name).log(
+        LEVELS[entry.level], "%s%s", entry.text, trace, extra={_OURS: entry}
+    )
+
+
+def entry_of_event(event: Event) -> tuple[str, str, dict[str, Any], str] | None:
+    """Return level, text, fields and traceback for what the kernel has to tell, or None."""
+    match event:
+        case DaemonStarted():
+            return "debug", "started", {"took_s": event.took_s}, ""
+        case DaemonStopped():
+            return "debug", f"stopped: {event.reason}", {}, ""
+        case DaemonCrashed():
+            text = f"crashed: {event.reason}"
+            return "error", text, {"message": event.message} if event.message else {}, event.trace
+        case DaemonRestarted():
+            counts = {"restarts": event.restarts, "after_s": event.after_s}
+            return "warning", "restarted", counts, ""
+        case DaemonFailed():
+            text = f"given up after {event.restarts} restarts: {event.reason}"
+            return "critical", text, {"restarts": event.restarts}, ""
+        case RestartIntensityReached():
+            text = f"gave up: {event.restarts} restarts within {event.period_s:g} s"
+            return "critical", text, {}, ""
+        case DeadLetter():
+            facts = {"type": event.type, "from": event.sender, "reason": event.reason}
+            level = "debug" if event.reason in {"stopped", "expired"} else "warning"
+            return level, f"dead letter {event.type}: {event.reason}", facts, ""
+        case MailboxHigh():
+            return (
+                "warning",
+                f"mailbox at {event.depth} of {event.limit}",
+                {"depth": event.depth},
+                "",
+            )
+        case MailboxNormal():
+            return "info", f"mailbox back at {event.depth}", {"depth": event.depth}, ""
+        case SlowStep():
+            text = f"{event.message or 'a step'} held the node for {event.took_s * 1000:.0f} ms"
+            return "warning", text, {"message": event.message, "took_s": event.took_s}, event.stack
+        case SaveFailed():
+            return "error", f"its state was not saved: {event.reason}", {}, ""
+        case _:
+            return None
