@@ -38,6 +38,8 @@ class Hand(Runnable):
         done_with: Called with (value, error) when a hook ends; None for handlers.
     """
 
+    _asyncio_future_blocking: bool = False  # in the class: see Ask
+
     def __init__(
         self,
         cell: Cell,
@@ -65,7 +67,6 @@ class Hand(Runnable):
         self.result_: object = None
         self.error: BaseException | None = None
         self.started_at: float = 0.0
-        self._asyncio_future_blocking = False
 
     # -- what asyncio asks of a task ------------------------------------------------------
 

@@ -857,7 +857,7 @@ class System:
         """Sleep on the system's clock."""
         parking = Parking(self.scheduler)
         timer = self.scheduler.call_at(self.scheduler.time() + seconds, parking.release)
-        parking.on_cancel = lambda: self.scheduler.cancel_timer(timer)  # type: ignore[assignment]
+        parking.on_cancel = lambda: self.scheduler.cancel_timer(timer)
         await parking
 
     def call_at(self, when: float, callback: Callable[[], object]) -> TimerHandle:

@@ -7,8 +7,8 @@ up. An ask is a message that is its own reply slot: one allocation for both.
 An `Ask` is awaitable by three kinds of waiter without knowing which:
 
 - a handler stepped by the scheduler, which recognises the yielded ask and parks;
-- an asyncio task, to which the ask looks like a future (the
-  `_asyncio_future_blocking` protocol of asyncio.futures);
+- asyncio, to which the ask is both a coroutine (`create_task`, TaskGroup) and a future
+  (tasks that await it, `gather`, `wait_for`: the `_asyncio_future_blocking` protocol);
 - a `Gather`, which counts many asks down.
 
 Nothing is sent before the first `await`.
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Final, final
 
 from mypy_extensions import mypyc_attr
@@ -235,6 +235,9 @@ class Ask(Message):
         Refused: The daemon said no, by name.
     """
 
+    # In the class, so that `asyncio.isfuture` says the same compiled and uncompiled.
+    _asyncio_future_blocking: bool = False
+
     def __init__(self, cell: Cell, verb: Verb, shape: int, args: object, timeout_s: float) -> None:
         super().__init__(cell, verb, shape, args)
         self.state: int = NEW
@@ -251,22 +254,25 @@ class Ask(Message):
         self.timer: object = None
         self.steps: Generator[object, object, object] | None = None
         self.carries: Message | None = None  # what a `send` waits to get enqueued
-        self._asyncio_future_blocking = False
 
     # -- the coroutine's face ---------------------------------------------------------
 
     def __await__(self) -> Generator[object, object, object]:
         if self.state == NEW:
-            if self.carries is None:
-                self.cell.home.scheduler.submit(self)
-            else:
-                self.cell.home.scheduler.submit_carried(self)
+            self.begin()
         while self.state == PENDING or self.state == WAITING_ROOM:
             self._asyncio_future_blocking = True
             yield self
         if self.state == ANSWERED:
             return self.result_
         raise self.failure()
+
+    def begin(self) -> None:
+        """Send it."""
+        if self.carries is None:
+            self.cell.home.scheduler.submit(self)
+        else:
+            self.cell.home.scheduler.submit_carried(self)
 
     def send(self, value: object) -> object:
         """Step it, as a coroutine is stepped."""
@@ -296,7 +302,11 @@ class Ask(Message):
         return self.cell.home.scheduler.loop
 
     def add_done_callback(self, callback: Callable[[Ask], object], *, context: object = None) -> None:
-        """Call `callback(self)` soon after the reply."""
+        """Call `callback(self)` soon after the reply; an ask that was not sent is sent now."""
+        if context is None:
+            context = copy_context()
+        if self.state == NEW:
+            self.begin()
         if self.done():
             self.cell.home.scheduler.call_soon(callback, self, context)
         elif self.callbacks is None:
@@ -338,6 +348,10 @@ class Ask(Message):
         self.cell.home.scheduler.give_up(self, msg)
         return True
 
+    def _make_cancelled_error(self) -> BaseException:
+        """Return what `asyncio.gather` raises when this was cancelled."""
+        return asyncio.CancelledError()
+
     def failure(self) -> BaseException:
         """Return the error to raise in the asker."""
         if self.state == CANCELLED:
@@ -370,6 +384,8 @@ class Gather:
     `await gather(asks)` sends them all, then waits; the results come in the order given.
     """
 
+    _asyncio_future_blocking: bool = False  # as in Ask
+
     def __init__(self, asks: list[Ask], return_errors: bool) -> None:  # noqa: FBT001
         self.asks = asks
         self.return_errors = return_errors
@@ -377,18 +393,52 @@ class Gather:
         self.waiter: Hand | None = None
         self.callbacks: list[tuple[Callable[[Gather], object], object]] | None = None
         self.steps: Generator[object, object, object] | None = None
-        self._asyncio_future_blocking = False
 
     def __await__(self) -> Generator[object, object, list[object]]:
-        for ask in self.asks:
-            if ask.state == NEW:
-                ask.gather = self
-                ask.cell.home.scheduler.submit(ask)
-                if ask.state < ANSWERED:
-                    self.missing += 1
+        self.begin()
         while self.missing > 0:
             self._asyncio_future_blocking = True
             yield self
+        return self.result()
+
+    def begin(self) -> None:
+        """Send them all."""
+        for ask in self.asks:
+            if ask.state == NEW:
+                ask.gather = self
+                ask.begin()
+                if ask.state < ANSWERED:
+                    self.missing += 1
+                else:
+                    ask.gather = None
+
+    def done(self) -> bool:
+        """True once every reply is there."""
+        for ask in self.asks:
+            if ask.state < ANSWERED:
+                return False
+        return True
+
+    def cancelled(self) -> bool:
+        """True if any of them was cancelled."""
+        for ask in self.asks:
+            if ask.state == CANCELLED:
+                return True
+        return False
+
+    def exception(self) -> BaseException | None:
+        """Return the first error that `result` would raise, or None."""
+        for ask in self.asks:
+            if ask.state != ANSWERED and not (self.return_errors and ask.state == FAILED):
+                return ask.failure()
+        return None
+
+    def _make_cancelled_error(self) -> BaseException:
+        """Return what `asyncio.gather` raises when this was cancelled."""
+        return asyncio.CancelledError()
+
+    def result(self) -> list[object]:
+        """Return the replies in order, or raise the first error."""
         out: list[object] = []
         for ask in self.asks:
             if ask.state == ANSWERED:
@@ -426,13 +476,22 @@ class Gather:
     def add_done_callback(
         self, callback: Callable[[Gather], object], *, context: object = None
     ) -> None:
-        """Call `callback(self)` soon after the last reply."""
+        """Call `callback(self)` soon after the last reply; what was not sent is sent now."""
+        if context is None:
+            context = copy_context()
+        self.begin()
+        if self.done():
+            self.asks[0].cell.home.scheduler.call_soon(callback, self, context)
+            return
         if self.callbacks is None:
             self.callbacks = []
         self.callbacks.append((callback, context))
 
-    def result(self) -> None:
-        """Return nothing: the awaiter collects the results itself."""
+    def remove_done_callback(self, callback: Callable[[Gather], object]) -> int:
+        """Forget a callback; return how many were removed."""
+        before = self.callbacks or []
+        self.callbacks = [entry for entry in before if entry[0] != callback]
+        return len(before) - len(self.callbacks)
 
     def cancel(self, msg: object = None) -> bool:
         """Cancel every ask that is still out."""

@@ -173,6 +173,8 @@ class Parking:
     `await parking` gives `value` once `release(value)` was called, or raises.
     """
 
+    _asyncio_future_blocking: bool = False  # in the class: see Ask
+
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.is_done = False
@@ -181,8 +183,7 @@ class Parking:
         self.waiter: Hand | None = None
         self.callbacks: list[tuple[Callable[[Parking], object], object]] | None = None
         self.steps: Generator[object, object, object] | None = None
-        self.on_cancel: Callable[[], None] | None = None
-        self._asyncio_future_blocking = False
+        self.on_cancel: Callable[[], object] | None = None
 
     def __await__(self) -> Generator[object, object, object]:
         while not self.is_done:
@@ -228,6 +229,24 @@ class Parking:
     def done(self) -> bool:
         """True once released."""
         return self.is_done
+
+    def cancelled(self) -> bool:
+        """True if the wait was cancelled."""
+        return isinstance(self.error, asyncio.CancelledError)
+
+    def exception(self) -> BaseException | None:
+        """Return the error, if any."""
+        return self.error
+
+    def _make_cancelled_error(self) -> BaseException:
+        """Return what `asyncio.gather` raises when this was cancelled."""
+        return asyncio.CancelledError()
+
+    def remove_done_callback(self, callback: Callable[[Parking], object]) -> int:
+        """Forget a callback; return how many were removed."""
+        before = self.callbacks or []
+        self.callbacks = [entry for entry in before if entry[0] != callback]
+        return len(before) - len(self.callbacks)
 
     def result(self) -> object:
         """Return the value or raise the error."""
