@@ -633,7 +633,7 @@ def _text(
     if encoding == "auto":
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         is_text = kind.startswith("text/") or kind.endswith(("json", "xml", "javascript"))
-        if content and not is_text and charset is None:
+        if kind and not is_text and charset is None:
             return content
     try:
         return content.decode(charset or "utf-8" if encoding == "auto" else encoding)

@@ -58,7 +58,8 @@ def plain_host(host: str) -> str:
             text = text.encode("idna").decode("ascii")
         except UnicodeError:
             text = ""
-    if not text or len(text) > 253 or any(c.isspace() or c in "\0/@" for c in text):
+    strange = "\0/@" if ":" in text else "\0/@%"  # a zone stands behind % in fe80::1%eth0
+    if not text or len(text) > 253 or any(c.isspace() or c in strange for c in text):
         raise BadPayload(
             f"{host!r} is no host", at="payload.host", hint="give a name or an address, as text"
         )

@@ -337,8 +337,9 @@ def _is_stale(path: str) -> bool:
     with contextlib.suppress(OSError):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
+    # A datagram socket cannot connect to a stream socket, and learns all the same whether there
+    # is one: whoever serves the path is not bothered by a caller who hangs up.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:

@@ -34,7 +34,6 @@ from dan9.kernel.daemon import Config
 __all__ = ["MemoryNetwork", "MemoryWires"]
 
 FIRST_PORT: Final = 49_152
-MAX_DATAGRAM: Final = 65_507
 ANY: Final = "0.0.0.0"  # noqa: S104  (nothing is bound here)
 
 Where = tuple[str, int]
@@ -168,10 +167,6 @@ class _Postbox:
         self._parcels = parcels
 
     def send_to(self, data: bytes, address: str, port: int) -> None:
-        if len(data) > MAX_DATAGRAM:
-            raise BadPayload(
-                f"a datagram to {address} port {port}: message too long", at="payload.data"
-            )
         boxes = self._wires.postboxes
         target = boxes.get((address, port)) or boxes.get((ANY, port))
         if target is not None:  # else it is lost, as datagrams are
