@@ -163,7 +163,7 @@ async def at_work(system: System) -> None:
             "payload": {"word": "dong"},
         },
     )
-    shown(f"the bell rang: {await bell.heard()}")
+    shown(f"the bell rang; with earlier runs: {await bell.heard()}")
 
     title("every daemon answers the same questions")
     typed("status filesystem")
