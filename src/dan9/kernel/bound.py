@@ -156,9 +156,7 @@ class Forbidden:
         return self
 
 
-def packed(
-    a: object, b: object, c: object, d: object, e: object, f: object
-) -> tuple[object, ...]:
+def packed(a: object, b: object, c: object, d: object, e: object, f: object) -> tuple[object, ...]:
     """Return the arguments that are there."""
     if c is _MISSING:
         return (a, b)

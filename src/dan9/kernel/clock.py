@@ -92,7 +92,7 @@ class VirtualClock:
         """Return an event loop whose time this clock is."""
         return _VirtualLoop(self)
 
-    def run(self, main: Any) -> Any:  # noqa: ANN401  (whatever the coroutine returns)
+    def run(self, main: Any) -> Any:
         """Run a coroutine to its end in virtual time; return its value.
 
         Raises:
@@ -170,24 +170,24 @@ class _VirtualSelector(selectors.BaseSelector):
             return ready
         assert self.loop is not None
         # The loop's own rounding would stop short of the timer: jump exactly there.
-        scheduled = self.loop._scheduled  # type: ignore[attr-defined]  # noqa: SLF001
+        scheduled = self.loop._scheduled  # type: ignore[attr-defined]
         due = scheduled[0].when() if scheduled else self._clock.monotonic() + timeout
         self._clock.advance_to(max(due, self._clock.monotonic()))
         return []
 
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:  # noqa: ANN401
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return self._real.register(fileobj, events, data)
 
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:  # noqa: ANN401
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         return self._real.unregister(fileobj)
 
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:  # noqa: ANN401
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return self._real.modify(fileobj, events, data)
 
-    def get_map(self) -> Any:  # noqa: ANN401
+    def get_map(self) -> Any:
         return self._real.get_map()
 
-    def get_key(self, fileobj: Any) -> selectors.SelectorKey:  # noqa: ANN401
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
         return self._real.get_key(fileobj)
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class Control:
         if at_once is not None:
             try:
                 message.reply(at_once(cell))
-            except Exception as error:  # noqa: BLE001  (a user's on_status may raise anything)
+            except Exception as error:
                 message.refuse(error)
             return
         _, kwargs = message.arguments()
@@ -79,14 +79,16 @@ class Control:
         """Start a daemon that is created, stopped or failed; others are left as they are."""
         cold = cell.chill()
         self.system.supervision.forget_restart(cell)
-        if cell.state in (CREATED, STOPPED, FAILED) or (cell.state == STARTING and not cell.instance):
+        if cell.state in (CREATED, STOPPED, FAILED) or (
+            cell.state == STARTING and not cell.instance
+        ):
             cold.streak = None
             parking = self.system.lifecycle.begin(cell)
             if parking is not None:
                 await parking
         return self.state(cell)
 
-    async def stop(self, cell: Cell, reason: str = "normal", drain: bool = False) -> str:  # noqa: FBT001, FBT002
+    async def stop(self, cell: Cell, reason: str = "normal", drain: bool = False) -> str:
         """Stop it; it is not restarted."""
         if cell.state not in (STOPPED, FAILED, CREATED):
             cell.chill().commanded = True

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from dan9.base.ports import Clock
     from dan9.base.reasons import Reason
     from dan9.kernel.cell import Cell
+    from dan9.kernel.kernel import System
     from dan9.kernel.links import Down
     from dan9.kernel.log import Logger
-    from dan9.kernel.kernel import System
 
 __all__ = ["RESERVED", "Config", "Daemon", "cron", "every", "on"]
 
@@ -127,7 +127,9 @@ class Handler(Generic[P, R_co]):
         elif concurrent is False:
             concurrent = 1
         if concurrent < 0:
-            raise BadConfig(f"@on(concurrent={concurrent}) on {self.name}", hint="True, or 1 and up")
+            raise BadConfig(
+                f"@on(concurrent={concurrent}) on {self.name}", hint="True, or 1 and up"
+            )
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             raise BadConfig(
                 f"the handler {self.name} is a generator",
@@ -161,7 +163,9 @@ class Handler(Generic[P, R_co]):
             self.timeout_s,
         )
         verb.source = self.function
-        verb.takes_timeout = self.timeout_s < 0 and "timeout" in inspect.signature(self.function).parameters
+        verb.takes_timeout = (
+            self.timeout_s < 0 and "timeout" in inspect.signature(self.function).parameters
+        )
         return verb
 
     @overload
@@ -173,7 +177,7 @@ class Handler(Generic[P, R_co]):
             return self
         return InPlace(self, instance)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the plain function: `super().add(2)` and `Counter.add(self, 2)` work."""
         return self.function(*args, **kwargs)
 
@@ -187,14 +191,14 @@ class InPlace:
         self.handler = handler
         self.instance = instance
 
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the handler in place."""
         value = self.handler.function(self.instance, *args, **kwargs)
         return await value if inspect.isawaitable(value) else value
 
     def tell(self, *args: object, **kwargs: object) -> None:
         """Queue the message to oneself."""
-        cell: Cell = self.instance._d9_cell  # type: ignore[attr-defined]  # noqa: SLF001
+        cell: Cell = self.instance._d9_cell  # type: ignore[attr-defined]
         shape, packed = pack(args, kwargs)
         verb = cell.home.behaviour.names[self.handler.name]
         cell.home.scheduler.tell(Message(cell, verb, shape, packed))
@@ -208,7 +212,9 @@ def parse_duration_or(value: float | str) -> float:
 
 
 @overload
-def on(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R_co]], /) -> Handler[P, R_co]: ...
+def on(
+    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R_co]], /
+) -> Handler[P, R_co]: ...
 @overload
 def on(function: Callable[Concatenate[Any, P], R_co], /) -> Handler[P, R_co]: ...
 @overload
@@ -264,7 +270,7 @@ def every(interval: float | str) -> Callable[[Callable[[D], Any]], Handler[[], N
     if seconds <= 0:
         raise BadConfig("@every needs more than 0 seconds", hint='as in @every("30s")')
 
-    def mark(function: Any) -> Handler[[], None]:  # noqa: ANN401
+    def mark(function: Any) -> Handler[[], None]:
         handler = function if isinstance(function, Handler) else Handler(function)
         handler.every_s = seconds
         return handler
@@ -277,8 +283,8 @@ def cron(
 ) -> Callable[[Callable[[D], Any]], Handler[[], None]]:
     """Make a method a message that the daemon tells itself as a crontab line says."""
 
-    def mark(function: Any) -> Handler[[], None]:  # noqa: ANN401
-        from dan9.base.schedule import Cron  # noqa: PLC0415  (only those who use it pay)
+    def mark(function: Any) -> Handler[[], None]:
+        from dan9.base.schedule import Cron
 
         Cron(expression, timezone)  # a wrong expression is heard of now
         handler = function if isinstance(function, Handler) else Handler(function)
@@ -341,7 +347,16 @@ class Daemon:
             key: options.pop(key)
             for key in tuple(options)
             if key
-            in ("type", "mailbox", "policy", "shutdown_s", "restart", "checkpoint", "durable", "level")
+            in (
+                "type",
+                "mailbox",
+                "policy",
+                "shutdown_s",
+                "restart",
+                "checkpoint",
+                "durable",
+                "level",
+            )
         }
         super().__init_subclass__(**options)
         _make_behaviour(cls, plain)
@@ -385,7 +400,7 @@ class Daemon:
     def ask(
         self,
         address: object,
-        type: str,  # noqa: A002
+        type: str,
         /,
         *,
         timeout_s: float | str | None = -1.0,
@@ -406,7 +421,7 @@ class Daemon:
     def tell(
         self,
         address: object,
-        type: str,  # noqa: A002
+        type: str,
         /,
         *,
         message_id: str | None = None,
@@ -425,7 +440,7 @@ class Daemon:
     def send(
         self,
         address: object,
-        type: str,  # noqa: A002
+        type: str,
         /,
         *,
         timeout_s: float | str | None = -1.0,
@@ -455,13 +470,13 @@ class Daemon:
 
     def inbox(self) -> AsyncIterator[Message]:
         """Iterate over the messages, in a daemon with a `main` of its own."""
-        from dan9.kernel.inbox import Inbox  # noqa: PLC0415  (few daemons have a loop)
+        from dan9.kernel.inbox import Inbox
 
         return Inbox(self._d9_cell)
 
     async def dispatch(self, message: Message) -> None:
         """Run the handler of a message that the own loop took; replies by itself."""
-        from dan9.kernel.inbox import dispatch  # noqa: PLC0415
+        from dan9.kernel.inbox import dispatch
 
         await dispatch(self, message)
 
@@ -544,7 +559,7 @@ class Daemon:
         return await self.system.start_cell(self._d9_cell)
 
     @_universal(CONTROL)
-    async def stop(self, reason: str = "normal", drain: bool = False) -> str:  # noqa: FBT001, FBT002
+    async def stop(self, reason: str = "normal", drain: bool = False) -> str:
         """Finish the message in hand and end; with drain handle the queue first."""
         return await self.system.stop_cell(self._d9_cell, reason, drain=drain)
 
@@ -614,7 +629,8 @@ def _apply(cls: type, behaviour: Behaviour, options: dict[str, Any]) -> None:
     if "policy" in options:
         if options["policy"] not in POLICIES:
             raise BadConfig(
-                f"{cls.__name__}: policy={options['policy']!r}", hint="one of " + ", ".join(POLICIES)
+                f"{cls.__name__}: policy={options['policy']!r}",
+                hint="one of " + ", ".join(POLICIES),
             )
         behaviour.policy = POLICIES.index(options["policy"])
     if "shutdown_s" in options:

@@ -67,7 +67,7 @@ async def _tell_down(daemon: Daemon, down: Down) -> None:
         await outcome
 
 
-DOWN = Verb("down", "on_down", _tell_down, True, PRIORITY)  # noqa: FBT003
+DOWN = Verb("down", "on_down", _tell_down, True, PRIORITY)
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class Lifecycle:
         try:
             cell.instance = self.make(cell)
             self.system.state.revive(cell)
-        except Exception as error:  # noqa: BLE001  (what a user's class does is its own)
+        except Exception as error:
             parking = Parking(self.scheduler)
             self._start_failed(cell, error, parking)
             return parking
@@ -127,7 +127,7 @@ class Lifecycle:
         behaviour = cell.home.behaviour
         cls = behaviour.cls
         instance: Any = object.__new__(cls)
-        instance._d9_cell = cell  # noqa: SLF001
+        instance._d9_cell = cell
         if behaviour.has_mutable:
             for name, value in behaviour.fields.fresh().items():  # type: ignore[attr-defined]
                 setattr(instance, name, value)
@@ -348,7 +348,7 @@ class Lifecycle:
 
         def done(_: object, error: BaseException | None) -> None:
             outcome.append(error)
-            parking.release(True)  # noqa: FBT003
+            parking.release(True)
 
         async def run() -> None:
             result = instance.on_stop(reason)
@@ -377,7 +377,8 @@ class Lifecycle:
         if parking.is_done:
             return True
         timer = self.scheduler.call_at(
-            self.scheduler.time() + limit_s, lambda: parking.release(False)  # noqa: FBT003
+            self.scheduler.time() + limit_s,
+            lambda: parking.release(False),
         )
         outcome = await parking
         self.scheduler.cancel_timer(timer)
@@ -397,7 +398,7 @@ class Lifecycle:
             return
         stopping: Stopping = cold.stopping  # type: ignore[assignment]
         if stopping.at_rest is not None and self._is_at_rest(cell):
-            stopping.at_rest.release(True)  # noqa: FBT003
+            stopping.at_rest.release(True)
 
     def _hands(self, cell: Cell) -> list[Hand]:
         hands = list(cell.chill().hands or ())

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from dan9.base.schema import Signature
     from dan9.kernel.cell import Cell
     from dan9.kernel.hand import Hand
-    from dan9.kernel.scheduler import Scheduler
 
 __all__ = [
     "CONTROL",
@@ -90,13 +89,13 @@ class Verb:
 
     def __init__(
         self,
-        type: str,  # noqa: A002
+        type: str,
         name: str,
         function: object,
-        is_async: bool,  # noqa: FBT001
+        is_async: bool,
         kind: int = ORDINARY,
         concurrent: int = 1,
-        cancellable: bool = False,  # noqa: FBT001, FBT002
+        cancellable: bool = False,
         timeout_s: float = -1.0,
         index: int = 0,
     ) -> None:
@@ -117,7 +116,7 @@ class Verb:
     def signature(self) -> Signature:
         """The schema of the payload and the reply, made on first use."""
         if self.own_signature is None:
-            from dan9.base.schema import Signature  # noqa: PLC0415  (costs 10 ms; boot pays later)
+            from dan9.base.schema import Signature
 
             self.own_signature = Signature.of(self.source, type=self.type)  # type: ignore[arg-type]
         return self.own_signature
@@ -301,7 +300,9 @@ class Ask(Message):
         """Return the event loop of the system that it was sent in."""
         return self.cell.home.scheduler.loop
 
-    def add_done_callback(self, callback: Callable[[Ask], object], *, context: object = None) -> None:
+    def add_done_callback(
+        self, callback: Callable[[Ask], object], *, context: object = None
+    ) -> None:
         """Call `callback(self)` soon after the reply; an ask that was not sent is sent now."""
         if context is None:
             context = copy_context()
@@ -386,7 +387,7 @@ class Gather:
 
     _asyncio_future_blocking: bool = False  # as in Ask
 
-    def __init__(self, asks: list[Ask], return_errors: bool) -> None:  # noqa: FBT001
+    def __init__(self, asks: list[Ask], return_errors: bool) -> None:
         self.asks = asks
         self.return_errors = return_errors
         self.missing: int = 0

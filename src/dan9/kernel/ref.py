@@ -48,7 +48,7 @@ class Ref:
         """The daemon's group."""
         return self._d9_cell.home.group
 
-    def __getattr__(self, attribute: str) -> Any:  # noqa: ANN401  (a Bound, typed by the class)
+    def __getattr__(self, attribute: str) -> Any:
         cell = self._d9_cell
         verb = cell.home.behaviour.names.get(attribute)
         if verb is None:
@@ -65,18 +65,23 @@ class Ref:
         return found
 
     def ask(
-        self, type: str, /, *, timeout_s: float | None = None, **payload: object  # noqa: A002
+        self,
+        type: str,
+        /,
+        *,
+        timeout_s: float | None = None,
+        **payload: object,
     ) -> Coroutine[Any, Any, Any]:
         """Ask by name; the reply is plain data."""
         system = self._d9_cell.home.scheduler.ports.system  # type: ignore[attr-defined]
         return system.ask(self, type, timeout_s=timeout_s, payload=payload)  # type: ignore[no-any-return]
 
-    def tell(self, type: str, /, **payload: object) -> None:  # noqa: A002
+    def tell(self, type: str, /, **payload: object) -> None:
         """Tell by name."""
         system = self._d9_cell.home.scheduler.ports.system  # type: ignore[attr-defined]
         system.tell(self, type, payload=payload)
 
-    def send(self, type: str, /, **payload: object) -> Coroutine[Any, Any, None]:  # noqa: A002
+    def send(self, type: str, /, **payload: object) -> Coroutine[Any, Any, None]:
         """Tell by name and wait for room."""
         system = self._d9_cell.home.scheduler.ports.system  # type: ignore[attr-defined]
         return system.send(self, type, payload=payload)  # type: ignore[no-any-return]

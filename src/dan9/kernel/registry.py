@@ -132,7 +132,7 @@ class Registry:
 
     def unknown(self, text: str, name: str) -> UnknownDaemon:
         """Return the error for nobody there, with the nearest name as the hint."""
-        import difflib  # noqa: PLC0415  (only for the error)
+        import difflib
 
         names: list[str] = []
         for home in self.homes.values():

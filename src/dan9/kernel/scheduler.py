@@ -58,7 +58,6 @@ from dan9.kernel.message import (
     FOREVER,
     IN_HAND,
     KEYWORDS,
-    MIXED,
     NO_ARGS,
     ONE_ARG,
     ORDINARY,
@@ -79,7 +78,7 @@ if TYPE_CHECKING:
 
     from dan9.base.ports import Clock
 
-__all__ = ["DEFAULT_TIMEOUT_S", "Parking", "Ports", "Scheduler"]
+__all__ = ["DEFAULT_TIMEOUT_S", "Parking", "Ports", "Scheduler", "TimerHandle"]
 
 BATCH: Final = 32
 TURN_S: Final = 0.001
@@ -91,10 +90,10 @@ ENQUEUED: Final = 0
 NO_ROOM: Final = 1
 DEAD: Final = 2
 
-_THREADS: Final = threading._active  # type: ignore[attr-defined]  # noqa: SLF001
+_THREADS: Final = threading._active  # type: ignore[attr-defined]
 """Python's own table of threads: while it has one entry, no tell can come from another."""
 
-_CURRENT_TASKS: Final = asyncio.tasks._current_tasks if sys.version_info < (3, 14) else None  # type: ignore[attr-defined]  # noqa: SLF001
+_CURRENT_TASKS: Final = asyncio.tasks._current_tasks if sys.version_info < (3, 14) else None  # type: ignore[attr-defined]
 """asyncio's table of current tasks; writing it costs 65 ns, `_enter_task` 330."""
 
 
@@ -494,11 +493,7 @@ class Scheduler:
             ask.parent = parent
             asker = parent.cell
             holder = asker.hand
-            if (
-                holder is not None
-                and holder.message is parent
-                and self.closes_cycle(ask, asker)
-            ):
+            if holder is not None and holder.message is parent and self.closes_cycle(ask, asker):
                 ask.state = FAILED
                 ask.result_ = self.cycle_error(ask, asker)
                 return
@@ -748,9 +743,7 @@ class Scheduler:
             cold = cell.cold
             if cold is not None and cold.room is not None:
                 self.let_in(cell)
-            if isinstance(message, Ask) and (
-                message.state != PENDING or message.until <= self.now
-            ):
+            if isinstance(message, Ask) and (message.state != PENDING or message.until <= self.now):
                 self.expire_queued(message)
                 continue
             return message
@@ -976,7 +969,7 @@ class Scheduler:
             else:
                 args, kwargs = message.arguments()
                 value = function(cell.instance, *args, **kwargs)
-        except BaseException as error:  # noqa: BLE001  (the supervisor boundary)
+        except BaseException as error:
             self.current = None
             self.current_cell = None
             if verb.concurrent != 1:
@@ -1110,10 +1103,10 @@ class Scheduler:
         if _CURRENT_TASKS is not None:
             _CURRENT_TASKS[loop] = hand
         else:
-            asyncio.tasks._enter_task(loop, hand)  # type: ignore[arg-type]  # noqa: SLF001
+            asyncio.tasks._enter_task(loop, hand)  # type: ignore[arg-type]
         try:
-            if hand._must_cancel:  # noqa: SLF001
-                hand._must_cancel = False  # noqa: SLF001
+            if hand._must_cancel:
+                hand._must_cancel = False
                 yielded = self.throw_in(hand)
             elif step is None:
                 step = self.ready(hand)
@@ -1124,14 +1117,14 @@ class Scheduler:
             if _CURRENT_TASKS is not None:
                 _CURRENT_TASKS.pop(loop, None)
             else:
-                asyncio.tasks._leave_task(loop, hand)  # type: ignore[arg-type]  # noqa: SLF001
+                asyncio.tasks._leave_task(loop, hand)  # type: ignore[arg-type]
             self.current = None
             self.current_cell = None
             self.current_hand = None
         if yielded is ENDED:
             self.end_hand(hand)
         elif isinstance(yielded, Ask):
-            yielded._asyncio_future_blocking = False  # noqa: SLF001
+            yielded._asyncio_future_blocking = False
             hand.waits = yielded
             if hand.blocking:
                 cell.waits = yielded
@@ -1141,7 +1134,7 @@ class Scheduler:
                 yielded.waiter = hand
             self.cancel_if_asked(hand)
         elif isinstance(yielded, Gather):
-            yielded._asyncio_future_blocking = False  # noqa: SLF001
+            yielded._asyncio_future_blocking = False
             hand.waits = yielded
             if hand.blocking:
                 cell.waits = yielded
@@ -1151,7 +1144,7 @@ class Scheduler:
                 yielded.waiter = hand
             self.cancel_if_asked(hand)
         elif isinstance(yielded, Parking):
-            yielded._asyncio_future_blocking = False  # noqa: SLF001
+            yielded._asyncio_future_blocking = False
             hand.waits = yielded
             if yielded.is_done:
                 self.resume(hand)
@@ -1188,19 +1181,19 @@ class Scheduler:
 
     def cancel_if_asked(self, hand: Hand) -> None:
         """Deliver a cancellation that was asked for while the coroutine ran."""
-        if hand._must_cancel and hand.waits is not None:  # noqa: SLF001
-            hand._must_cancel = False  # noqa: SLF001
-            if not hand.waits.cancel(hand._cancel_message):  # type: ignore[attr-defined]  # noqa: SLF001
-                hand._must_cancel = True  # noqa: SLF001
+        if hand._must_cancel and hand.waits is not None:
+            hand._must_cancel = False
+            if not hand.waits.cancel(hand._cancel_message):  # type: ignore[attr-defined]
+                hand._must_cancel = True
 
     def wait_for_future(self, hand: Hand, future: object) -> None:
         """Park the hand on an asyncio future."""
         if getattr(future, "_asyncio_future_blocking", None) is True:
-            future._asyncio_future_blocking = False  # type: ignore[attr-defined]  # noqa: SLF001
-            hand._fut_waiter = future  # noqa: SLF001
+            future._asyncio_future_blocking = False  # type: ignore[attr-defined]
+            hand._fut_waiter = future
             future.add_done_callback(hand.wakeup, context=hand.context)  # type: ignore[attr-defined]
-            if hand._must_cancel and future.cancel(msg=hand._cancel_message):  # type: ignore[attr-defined]  # noqa: SLF001
-                hand._must_cancel = False  # noqa: SLF001
+            if hand._must_cancel and future.cancel(msg=hand._cancel_message):  # type: ignore[attr-defined]
+                hand._must_cancel = False
             return
         hand.error = RuntimeError(
             f"{hand.get_name()} awaited {future!r}, which is of another library than asyncio"
@@ -1486,3 +1479,14 @@ class Scheduler:
             waiter.release()  # type: ignore[attr-defined]
 
 
+@final
+class TimerHandle:
+    """A timer that can be taken back."""
+
+    def __init__(self, scheduler: Scheduler, key: int) -> None:
+        self._scheduler = scheduler
+        self._key = key
+
+    def cancel(self) -> bool:
+        """Take it back; False if it has fired."""
+        return self._scheduler.cancel_timer(self._key)

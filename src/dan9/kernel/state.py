@@ -61,7 +61,7 @@ class State:
         cold = cell.chill()
         metrics = b""
         if cold.own_metrics:
-            import msgspec  # noqa: PLC0415  (a kernel without a store never needs it)
+            import msgspec
 
             metrics = msgspec.msgpack.encode(cold.own_metrics)
         blob = fields.snapshot(cell.instance)
@@ -152,10 +152,10 @@ class State:
         def done(error: Exception | None) -> None:
             if error is not None:
                 self.failed(cell, error)
-            parking.release(True)  # noqa: FBT003
+            parking.release(True)
 
         store.save([checkpoint], done, keep=policy.keep)
-        if not await self.system.lifecycle._within(parking, max(limit_s, 1.0)):  # noqa: SLF001
+        if not await self.system.lifecycle._within(parking, max(limit_s, 1.0)):
             self.system.warn(cell, "its last state was not saved in time")
 
     def failed(self, cell: Cell, error: Exception) -> None:
@@ -190,7 +190,7 @@ class State:
             setattr(instance, name, value)
         cold = cell.chill()
         if checkpoint.metrics:
-            import msgspec  # noqa: PLC0415
+            import msgspec
 
             try:
                 cold.own_metrics = msgspec.msgpack.decode(checkpoint.metrics, type=dict[str, float])
@@ -198,9 +198,7 @@ class State:
                 raise Corrupt(f"the saved metrics of {cell.address}: {error}") from None
         cold.saved_at_handled = int(cell.handled)
         cold.version = checkpoint.version
-        self.system.emit(
-            StateRestored(self.system.clock.now(), cell.address, checkpoint.version)
-        )
+        self.system.emit(StateRestored(self.system.clock.now(), cell.address, checkpoint.version))
 
     async def load(self, cell: Cell, version: int | str) -> dict[str, Any]:
         """Load a version into the running incarnation."""
@@ -257,7 +255,7 @@ class State:
         waits with the first; a `send` is appended and acknowledged when the journal has it.
         """
         journal = self.system.journal
-        cold = cell.chill()
+        cell.chill()
         if journal is None or message.verb.kind == PRIORITY or message.journalled:
             return True
         seen = journal.seen(cell.address, message.id)
@@ -290,7 +288,7 @@ class State:
 
     def entry_of(self, message: Message) -> Entry:
         """Return a message as the journal keeps it."""
-        import msgspec  # noqa: PLC0415
+        import msgspec
 
         return Entry(
             message.cell.address,
@@ -303,7 +301,7 @@ class State:
 
     def commit(self, cell: Cell, message: Message, value: object, error: Exception | None) -> None:
         """Commit what a durable handler did, then let the reply go."""
-        import msgspec  # noqa: PLC0415
+        import msgspec
 
         journal = self.system.journal
         assert journal is not None
@@ -340,7 +338,7 @@ class State:
         )
 
     def _answer(self, message: Message, reply: bytes) -> None:
-        import msgspec  # noqa: PLC0415
+        import msgspec
 
         scheduler = message.cell.home.scheduler
         if message.room_of is not None:
@@ -359,7 +357,7 @@ class State:
         journal = self.system.journal
         if journal is None:
             return
-        import msgspec  # noqa: PLC0415
+        import msgspec
 
         for entry in journal.pending(cell.address):
             verb = cell.home.behaviour.verbs.get(entry.type)
@@ -381,10 +379,10 @@ class State:
         scheduler.enqueue(message)
 
 
-async def _capture(_: object, then: Any, state: State) -> None:  # noqa: ANN401
+async def _capture(_: object, then: Any, state: State) -> None:
     message = state.system.scheduler.current
     assert message is not None
     state.capture_now(message.cell, then)
 
 
-_CAPTURE = Verb("capture", "_capture", _capture, True, PRIORITY)  # noqa: FBT003
+_CAPTURE = Verb("capture", "_capture", _capture, True, PRIORITY)

@@ -43,7 +43,7 @@ class Subscription:
         self,
         daemon: Daemon,
         subscriber: str,
-        type: str,  # noqa: A002
+        type: str,
         *,
         limit: int = 64,
         overflow: Literal["pause", "drop"] = "pause",
@@ -61,10 +61,10 @@ class Subscription:
         self._out = 0
         self._unsaid = 0
         self._room: list[Parking] = []
-        self._scheduler = daemon._d9_cell.home.scheduler  # noqa: SLF001
+        self._scheduler = daemon._d9_cell.home.scheduler
         self._system = system
         self.id = f"{type}-{system.next_number()}"
-        self._watch = system.on_end_of(subscriber, self.close, owner=daemon._d9_cell)  # noqa: SLF001
+        self._watch = system.on_end_of(subscriber, self.close, owner=daemon._d9_cell)
 
     def offer(self, **payload: object) -> bool:
         """Send one event if there is room; otherwise count it as dropped and return False."""
@@ -120,7 +120,10 @@ class Subscription:
     def _deliver(self, payload: dict[str, object]) -> None:
         self._out += 1
         ask = self._system.start_ask(
-            self.subscriber, self.type, payload, sender=self.daemon._d9_cell  # noqa: SLF001
+            self.subscriber,
+            self.type,
+            payload,
+            sender=self.daemon._d9_cell,
         )
         if ask is None:
             self._out -= 1

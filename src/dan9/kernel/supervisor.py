@@ -207,12 +207,10 @@ class Supervision:
         """Leave a child down until somebody starts it."""
         cold = cell.chill()
         cell.state = FAILED
-        self.system.lifecycle._bury_queue(cell, "not-running")  # noqa: SLF001
+        self.system.lifecycle._bury_queue(cell, "not-running")
         if self.system.wants_events:
             self.system.emit(
-                DaemonFailedEvent(
-                    self.system.clock.now(), cell.address, str(reason), cold.restarts
-                )
+                DaemonFailedEvent(self.system.clock.now(), cell.address, str(reason), cold.restarts)
             )
 
     def escalate(self, parent: Cell | None, rules: Rules, reason: Reason) -> None:
@@ -278,7 +276,7 @@ class Supervision:
             if parking is not None:
                 try:
                     await parking
-                except Exception:  # noqa: BLE001  (whatever on_start raised: the caller decides)
+                except Exception:
                     return child
             # A child may fall while its siblings start.
             if child.state in (STOPPED, FAILED):

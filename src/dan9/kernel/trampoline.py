@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from types import coroutine as carries_coroutines
+
 from dan9.kernel.hand import Hand
 from dan9.kernel.message import IN_HAND
 
@@ -48,6 +49,6 @@ def trampoline() -> Generator[object, Hand, None]:
             hand.result_ = yield from hand.coroutine  # type: ignore[misc]
         except GeneratorExit:
             raise
-        except BaseException as error:  # noqa: BLE001  (the supervisor boundary)
+        except BaseException as error:
             hand.error = error
         hand = yield ENDED

@@ -43,7 +43,5 @@ async def system(
     """A system without system daemons and socket, in the clock of the running loop."""
     loop: Any = asyncio.get_running_loop()
     options.setdefault("clock", getattr(loop, "virtual_clock", None))
-    async with System(
-        name, daemons="none", socket=False, seed=seed, copy=copy, **options
-    ) as made:
+    async with System(name, daemons="none", socket=False, seed=seed, copy=copy, **options) as made:
         yield made

@@ -34,7 +34,7 @@ from dan9.kernel.daemon import Config
 __all__ = ["MemoryNetwork", "MemoryWires"]
 
 FIRST_PORT: Final = 49_152
-ANY: Final = "0.0.0.0"  # noqa: S104  (nothing is bound here)
+ANY: Final = "0.0.0.0"
 
 Where = tuple[str, int]
 

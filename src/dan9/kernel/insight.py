@@ -1,0 +1,223 @@
+"""What can be known of a daemon: status, description, metrics, who waits on whom."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from dan9.base.address import SCHEME, kebab
+from dan9.base.errors import NotFound
+from dan9.kernel.cell import STATE_NAMES, Cell
+from dan9.kernel.finding import Finding
+from dan9.kernel.message import Ask, Gather
+from dan9.kernel.scheduler import Parking
+
+if TYPE_CHECKING:
+    from dan9.kernel.hand import Hand
+
+__all__ = ["Insight"]
+
+
+class Insight(Finding):
+    """Answers about daemons, computed when asked."""
+
+    def state_of(self, address: str) -> str:
+        """Return the name of a daemon's state."""
+        return STATE_NAMES[self.cell_of(address).state]
+
+    def supervisor_of(self, cell: Cell) -> str:
+        """Return the address of a daemon's supervisor; empty if it has none."""
+        cold = cell.cold
+        if cold is not None:
+            if cold.parent is not None:
+                return cold.parent.address
+            if cold.unsupervised:
+                return ""
+        return f"{SCHEME}supervisor/system/user"
+
+    def status_of(self, target: object) -> dict[str, Any]:
+        """Return a daemon's status; see the message `status`."""
+        return self.status_of_cell(self.cell_of(target))
+
+    def status_of_cell(self, cell: Cell) -> dict[str, Any]:
+        """Return who it is, what it does and how it fares."""
+        cold = cell.cold
+        running = cell.instance is not None and cell.started_at >= 0
+        status: dict[str, Any] = {
+            "name": cell.name,
+            "type": cell.home.type_name,
+            "group": cell.home.group,
+            "address": cell.address,
+            "state": STATE_NAMES[cell.state],
+            "uptime": self.scheduler.monotonic() - cell.started_at if running else 0.0,
+            "mailbox": {"depth": int(cell.depth), "limit": int(cell.limit)},
+            "handled": int(cell.handled),
+            "refused": cold.refused if cold is not None else 0,
+            "failed": cold.failed if cold is not None else 0,
+            "restarts": cold.restarts if cold is not None else 0,
+            "supervisor": self.supervisor_of(cell),
+            "last-error": cold.last_error if cold is not None else "",
+            "config": {},
+        }
+        instance: Any = cell.instance
+        if instance is not None:
+            fields: Any = cell.home.behaviour.fields
+            status["config"] = fields.show(instance, config=True, wire=True)
+            for key, value in instance.on_status().items():
+                status.setdefault(kebab(key), value)
+        return status
+
+    def describe_of(self, target: object) -> dict[str, Any]:
+        """Return what a daemon can be told, generated from its handlers."""
+        cell = self.cell_of(target)
+        behaviour = cell.home.behaviour
+        messages = [
+            {
+                "type": verb.type,
+                "doc": verb.signature.doc,
+                "payload": verb.signature.payload_schema(),
+                "reply": verb.signature.reply_schema(),
+            }
+            for verb in sorted(behaviour.order, key=lambda verb: (verb.kind != 0, verb.index))
+        ]
+        doc = inspect.cleandoc(behaviour.cls.__doc__ or "")
+        return {"address": cell.address, "doc": doc, "messages": messages}
+
+    def counts_of(self, cell: Cell) -> dict[str, int]:
+        """Return how many messages of each type a daemon has handled."""
+        cold = cell.cold
+        if cold is not None and cold.counts is not None:
+            counts = cold.counts
+            found = {verb.type: counts[verb.index] for verb in cell.home.behaviour.order}
+            found["other"] = counts[len(cell.home.behaviour.order)]
+            return {type_: count for type_, count in found.items() if count}
+        if cell.only_verb is not None and cell.handled:
+            return {cell.only_verb.type: int(cell.handled)}
+        return {}
+
+    def metrics_of(self, target: object) -> dict[str, float]:
+        """Return every metric of a daemon by name."""
+        return self.metrics_of_cell(self.cell_of(target))
+
+    def metrics_of_cell(self, cell: Cell) -> dict[str, float]:
+        """Return counts, mailbox, times and the daemon's own metrics."""
+        cold = cell.cold
+        found: dict[str, float] = {
+            f"{type_}-count": count for type_, count in self.counts_of(cell).items()
+        }
+        uptime = self.scheduler.monotonic() - cell.started_at if cell.started_at >= 0 else 0.0
+        found.update(
+            {
+                "handled": int(cell.handled),
+                "refused": cold.refused if cold is not None else 0,
+                "failed": cold.failed if cold is not None else 0,
+                "mailbox-depth": int(cell.depth),
+                "mailbox-high": cold.high_water if cold is not None else 0,
+                "restarts": cold.restarts if cold is not None else 0,
+                "uptime": uptime,
+                "busy": 0.0,
+            }
+        )
+        times = self.scheduler.times.get(cell)
+        if times is not None:
+            found["handler-p50"] = times.percentile(0.5)
+            found["handler-p99"] = times.percentile(0.99)
+            if uptime > 0:
+                found["busy"] = min(1.0, times.total_s / uptime)
+        if cold is not None:
+            found.update(cold.own_metrics)
+        return found
+
+    def metric_of(self, cell: Cell, name: str) -> float:
+        """Return one metric.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        found = self.metrics_of_cell(cell)
+        key = name if name in found else name.replace("_", "-")
+        if key not in found:
+            near = difflib.get_close_matches(name, found, 1)
+            raise NotFound(
+                f"{cell.address} has no metric {name!r}",
+                hint=f"did you mean {near[0]}?" if near else "`metrics` lists them",
+            )
+        return found[key]
+
+    def changed_since(self, mark: int) -> tuple[int, list[str]]:
+        """Return a new mark and the addresses of daemons that changed after `mark` (0: all)."""
+        self._change_mark += 1
+        now = self._change_mark
+        changed: list[str] = []
+        seen = self._changed_at
+        fresh: dict[Cell, tuple[int, ...]] = {}
+        for cell in self.registry.cells():
+            cold = cell.cold
+            own = hash(tuple(cold.own_metrics.items())) if cold is not None else 0
+            print_ = (int(cell.handled), int(cell.depth), int(cell.state), own)
+            before = seen.get(cell)
+            if before is None or before[1:] != print_:
+                fresh[cell] = (now, *print_)
+                changed.append(cell.address)
+            else:
+                fresh[cell] = before
+                if before[0] > mark:
+                    changed.append(cell.address)
+        self._changed_at = fresh
+        return now, changed
+
+    def waits(self) -> list[dict[str, Any]]:
+        """Return who waits on whom and since when: [{address, message, on, since}]."""
+        now = self.scheduler.monotonic()
+        found: list[dict[str, Any]] = []
+        for cell in self.registry.cells():
+            hands: list[Hand] = list((cell.cold.hands if cell.cold is not None else None) or ())
+            if cell.hand is not None:
+                hands.append(cell.hand)
+            for hand in hands:
+                found.append(self._waiting(cell, hand, now))
+        return found
+
+    def _waiting(self, cell: Cell, hand: Hand, now: float) -> dict[str, Any]:
+        on = "the event loop"
+        waits = hand.waits
+        if isinstance(waits, Ask):
+            on = f"{waits.type!r} of {waits.recipient}"
+        elif isinstance(waits, Gather):
+            out = sum(not ask.done() for ask in waits.asks)
+            on = f"{out} asks"
+        elif isinstance(waits, Parking):
+            on = "a timer or its inbox"
+        message = hand.message
+        return {
+            "address": cell.address,
+            "message": message.type if message is not None else "(hook or own loop)",
+            "from": message.sender if message is not None else "",
+            "on": on,
+            "since-s": now - message.sent_at if message is not None else 0.0,
+            "blocking": hand.blocking,
+        }
+
+    def conservation(self) -> dict[str, int]:
+        """Return sent, handled, dead, queued and in hand; the first is the sum of the rest."""
+        queued = in_hand = 0
+        for cell in self.registry.cells():
+            cold = cell.cold
+            queued += int(cell.depth)
+            if cold is not None:
+                queued += cold.set_aside
+                in_hand += cold.taken is not None
+                in_hand += sum(
+                    hand.message is not None and cold.taken is not hand.message
+                    for hand in cold.hands or ()
+                )
+            in_hand += cell.hand is not None and cell.hand.message is not None
+        scheduler = self.scheduler
+        return {
+            "sent": scheduler.sent + scheduler.duplicated,
+            "handled": scheduler.handled,
+            "dead": scheduler.dead,
+            "queued": queued + len(scheduler.control),
+            "in-hand": in_hand,
+        }

@@ -1,0 +1,88 @@
+"""What a daemon tells itself by the clock: `@every` and `@cron`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dan9.base.errors import MailboxFull
+from dan9.kernel.cell import RUNNING, Cell
+from dan9.kernel.message import NO_ARGS, Message, Verb
+
+if TYPE_CHECKING:
+    from dan9.kernel.kernel import System
+
+__all__ = ["CronRepeater", "Repeater"]
+
+
+class Repeater:
+    """Tells a daemon one of its own messages every so often, at most one at a time.
+
+    The n-th is due at start + n·interval, so that it never drifts; those that came due
+    while one was queued or the daemon suspended coalesce.
+    """
+
+    def __init__(self, system: System, cell: Cell, verb: Verb, seconds: float) -> None:
+        self.system = system
+        self.cell = cell
+        self.verb = verb
+        self.seconds = seconds
+        self.start = system.scheduler.time()
+        self.count = 0
+        self.queued: Message | None = None
+        self.timer = 0
+
+    def next_at(self) -> float:
+        """Return when the next one is due."""
+        now = self.system.scheduler.time()
+        self.count = max(self.count + 1, int((now - self.start) / self.seconds + 1e-9) + 1)
+        return self.start + self.count * self.seconds
+
+    def plan(self) -> None:
+        """Set the timer of the next one."""
+        cold = self.cell.chill()
+        if cold.timers is None:
+            cold.timers = []
+        elif self.timer in cold.timers:
+            cold.timers.remove(self.timer)
+        self.timer = self.system.scheduler.call_at(self.next_at(), self.fire)
+        cold.timers.append(self.timer)
+
+    def fire(self) -> None:
+        """Tell it, unless the last one is still queued."""
+        self.plan()
+        if self.cell.state != RUNNING or self._is_queued():
+            return
+        message = Message(self.cell, self.verb, NO_ARGS, None)
+        message.origin = self.cell
+        self.queued = message
+        try:
+            self.system.scheduler.tell(message)
+        except MailboxFull:
+            self.queued = None
+
+    def _is_queued(self) -> bool:
+        waiting = self.cell.head
+        while waiting is not None:
+            if waiting is self.queued:
+                return True
+            waiting = waiting.next
+        return False
+
+
+class CronRepeater(Repeater):
+    """The same by a crontab line, on the wall clock."""
+
+    def __init__(
+        self, system: System, cell: Cell, verb: Verb, expression: str, timezone: str
+    ) -> None:
+        from dan9.base.schedule import Cron
+
+        super().__init__(system, cell, verb, 60.0)
+        self.cron = Cron(expression, timezone)
+
+    def next_at(self) -> float:
+        """Return when the crontab line is due next."""
+        clock = self.system.clock
+        now = clock.now()
+        following = self.cron.after(now)
+        return clock.monotonic() + (following - now if following is not None else 1e9)
