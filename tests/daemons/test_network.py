@@ -152,8 +152,8 @@ def test_http_obeys_the_policy_after_resolution_and_after_a_redirect():
         async def serve():
             one = (await net.accept(door["listener_id"]))["connection_id"]
             await net.receive(one, until="\r\n\r\n")
-            head = "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: http://localhost:1/\r\n\r\n"
-            await net.send_(one, head)
+            head = "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n"
+            await net.send_(one, head + "Location: http://localhost:1/\r\n\r\n")
 
         serving = asyncio.create_task(serve())
         with pytest.raises(NotAllowed, match="port 1 "):
@@ -178,7 +178,9 @@ def test_http_over_tls_is_verified(authority):
         serving = asyncio.create_task(serve())
         with pytest.raises(TlsFailed):
             await net.http(f"https://localhost:{door['port']}/")
-        page = await net.http(f"https://localhost:{door['port']}/", cafile=str(authority / "ca.pem"))
+        page = await net.http(
+            f"https://localhost:{door['port']}/", cafile=str(authority / "ca.pem")
+        )
         assert page["body"] == "ok"
         page = await net.http(f"https://localhost:{door['port']}/", verify=False)
         assert page["status"] == 200
@@ -280,9 +282,9 @@ def test_old_tls_is_refused(authority):
         door = await net.listen(deliver_to="", tls={"certfile": str(authority / "server.pem")})
         context = ssl.create_default_context(cafile=str(authority / "ca.pem"))
         context.set_ciphers("ALL:@SECLEVEL=0")
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="TLS"):
             context.minimum_version = ssl.TLSVersion.TLSv1
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="TLS"):
             context.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await asyncio.open_connection(
@@ -457,8 +459,7 @@ def test_no_socket_is_left_after_stop():
 
     async def test(world, net):
         hearer = await world.spawn(Hearer, "h1")
-        for _ in range(5):
-            ports.append((await net.listen(deliver_to=""))["port"])
+        ports.extend([(await net.listen(deliver_to=""))["port"] for _ in range(5)])
         ports.append((await hearer.listen({}))["port"])
         ports.append((await net.listen(deliver_to="", udp=True))["port"])
         for port in ports[:6]:

@@ -11,10 +11,12 @@ LIMIT = 1 << 20
 
 
 def frame(until=None, prefix=None, max_bytes=65_536):
+    """Return a frame under the tests' limit."""
     return Frame.of(until, prefix, max_bytes, LIMIT)
 
 
-def queue(*chunks: bytes) -> ByteQueue:
+def queue(*chunks):
+    """Return a queue into which these chunks arrived."""
     made = ByteQueue()
     for chunk in chunks:
         made.feed(chunk)

@@ -10,7 +10,8 @@ from dan9.base.errors import BadConfig, BadPayload, NotAllowed
 from dan9.daemons.network_policy import Policy, Rule, plain_host, plain_port
 
 
-def refused(policy: Policy, host: str, port: int, *addresses: str) -> bool:
+def refused(policy, host, port, *addresses):
+    """Tell whether the policy refuses a host that leads to these addresses."""
     try:
         policy.check(host, port, addresses)
     except NotAllowed:
@@ -109,7 +110,9 @@ def test_a_rule_that_is_none_says_which(rule):
     assert "rules look like" in caught.value.hint
 
 
-@pytest.mark.parametrize("host", ["", " ", "a b", "a\0b", "a/b", "u@h", "x" * 254, "unix:", "\udc80"])
+@pytest.mark.parametrize(
+    "host", ["", " ", "a b", "a\0b", "a/b", "u@h", "a%20b", "x" * 254, "unix:", "\udc80"]
+)
 def test_a_host_that_is_none_is_refused(host):
     """Empty, spaced, overlong and undecodable hosts are bad payload."""
     with pytest.raises(BadPayload) as caught:
