@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import unittest.mock
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 
 import dan9.base
+from dan9.cli import main
 
 SOURCE = Path(dan9.base.__file__).parents[2]
 ROOT = SOURCE.parent
@@ -79,9 +82,24 @@ class Shell:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
+    def here(self, *words: str, **env: str) -> Done:
+        """Run one command in this very process: ten times as fast, the same code."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            unittest.mock.patch.dict(os.environ, {**self.env, **env}, clear=True),
+            contextlib.chdir(self.cwd),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            status = main(words)
+        return Done(status, out.getvalue(), err.getvalue())
+
     def well(self, *words: str, **env: str) -> str:
-        """Run a command that must go well; return what it printed."""
-        done = self(*words, **env)
+        """Run a command that must go well; return what it printed.
+
+        In this process, but for `up`, which forks.
+        """
+        done = self(*words, **env) if "up" in words else self.here(*words, **env)
         assert (done.status, done.err) == (0, ""), (words, done)
         return done.out
 

@@ -11,6 +11,11 @@ import psutil
 from tests.cli.conftest import Shell
 
 
+def ended(pid: int) -> bool:
+    """True if a process runs no more; one that nobody has waited for has ended as well."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_up_and_down(shell: Shell) -> None:
     """Up is ready when it returns; down has ended the process when it does."""
     facts = shell("up", "--detach", "--json").json
@@ -19,9 +24,9 @@ def test_up_and_down(shell: Shell) -> None:
     assert psutil.pid_exists(pid)
     assert Path(facts["socket"]).stat().st_mode & 0o777 == 0o600
     assert shell.well("down") == ""
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert ended(pid)
     assert not Path(facts["socket"]).exists()
-    assert shell("ps").status == 3
+    assert shell.here("ps").status == 3
 
 
 def test_a_second_node_of_the_name_is_refused(shell: Shell) -> None:
@@ -32,7 +37,7 @@ def test_a_second_node_of_the_name_is_refused(shell: Shell) -> None:
         assert done.status == 1
         assert done.err.startswith("dan9: a node named default runs already")
         assert "dan9 down" in done.err
-    assert shell("ps").status == 0
+    assert shell.here("ps").status == 0
     assert shell.lock_holder("default") == pid
 
 
@@ -52,7 +57,7 @@ def test_a_killed_node_leaves_nothing_behind(shell: Shell) -> None:
     assert Path(facts["socket"]).exists()
     again = shell("up", "--detach", "--json").json
     assert again["pid"] != pid
-    assert shell("ps").status == 0
+    assert shell.here("ps").status == 0
 
 
 def test_a_node_killed_in_the_middle_of_a_request(shell: Shell) -> None:
@@ -82,7 +87,7 @@ def test_the_foreground_ends_by_a_signal(shell: Shell) -> None:
             running.send_signal(number)
             _, err = running.communicate(timeout=20)
         assert (running.returncode, err) == (0, "")
-        assert shell("ps").status == 3
+        assert shell.here("ps").status == 3
 
 
 def test_a_node_that_cannot_start_says_why(shell: Shell) -> None:
@@ -98,7 +103,7 @@ def test_a_node_that_cannot_start_says_why(shell: Shell) -> None:
     assert done.status == 1
     assert "d9://bad/default/bad" in done.err
     assert "no money" in done.err
-    assert shell("ps").status == 3
+    assert shell.here("ps").status == 3
 
 
 def test_a_whole_configuration(shell: Shell) -> None:
@@ -139,26 +144,28 @@ strategy = "one_for_all"
 children = ["loud", "big"]
 """
     (shell.cwd / "dan9.toml").write_text(text)
-    assert shell("up", "--detach", "--json").json["node"] == "plant"
+    done = shell("up", "--detach", "--json")
+    assert done.status == 0, done
+    assert done.json["node"] == "plant"
     assert shell.well("send", "filesystem", "read", "path=/hello") == "hello\n"
     assert shell.well("send", "big", "show") == "9\n"
-    assert shell("status", "big", "--json").json["mailbox"]["limit"] == 3
-    assert shell("status", "big", "--json").json["supervisor"].endswith("/pair")
-    assert shell("status", "d9://part/little/small", "--json").json["state"] == "running"
-    assert shell("status", "d9://service/default/loud", "--json").json["pid"] > 0
+    assert shell.here("status", "big", "--json").json["mailbox"]["limit"] == 3
+    assert shell.here("status", "big", "--json").json["supervisor"].endswith("/pair")
+    assert shell.here("status", "d9://part/little/small", "--json").json["state"] == "running"
+    assert shell.here("status", "d9://service/default/loud", "--json").json["pid"] > 0
     assert "ready to go" in shell.well("logs", "--contains", "ready to go")
 
     (shell.cwd / "dan9.toml").write_text(text.replace("[daemon.small]", "[daemon.tiny]"))
-    rows = shell("reload", "--json").json
+    rows = shell.here("reload", "--json").json
     assert [(row["what"], row["address"]) for row in rows] == [
         ("remove", "d9://part/little/small"),
         ("add", "d9://part/little/tiny"),
     ]
     (shell.cwd / "dan9.toml").write_text("[sistem]")
-    done = shell("reload")
+    done = shell.here("reload")
     assert done.status == 1
     assert "sistem" in done.err
-    assert shell("status", "tiny", "--json").json["state"] == "running"
+    assert shell.here("status", "tiny", "--json").json["state"] == "running"
 
 
 def test_new_makes_a_system_that_runs(shell: Shell) -> None:

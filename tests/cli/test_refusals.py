@@ -12,7 +12,7 @@ from tests.cli.conftest import Shell
 
 def line_of(node: Shell, *words: str, status: int = 1) -> str:
     """Run a command that must be refused; return its one line."""
-    done = node(*words)
+    done = node(*words) if "up" in words else node.here(*words)
     assert done.status == status, done
     assert done.out == ""
     assert done.err.count("\n") == 1, done.err
@@ -29,11 +29,13 @@ def line_of(node: Shell, *words: str, status: int = 1) -> str:
         (("status", "d9://A/b/c"), ["'A'", "use 1 to 63 of"]),
         (("ps", "D9!*"), ["'D9!*' is no pattern", "d9://timer/**"]),
         # an unknown daemon
-        (("status", "nobody"), ["nobody", "dan9 ps"]),
+        (("status", "nobody"), ["no daemon 'nobody'"]),
         (("status", "d9://filesystem/system/filesytem"), ["filesytem"]),
         (("stop", "nobody-*"), ["no daemon fits 'nobody-*'", "dan9 ps"]),
-        (("status", "/no/such/path"), ["/no/such/path"]),
+        (("status", "/no/such/path"), ["'/no'", "dan9 ls /"]),
+        (("tell", "nobody", "knock"), ["no daemon 'nobody'"]),
         # an unknown message
+        (("tell", "filesystem", "raed"), ["raed", "read"]),
         (("send", "filesystem", "raed", "path=/"), ["raed", "read"]),
         # a wrong, missing or doubled key, a payload of the wrong type
         (("send", "filesystem", "read", "paht=/"), ["paht", "path"]),
@@ -76,7 +78,7 @@ def test_a_port_in_use(node: Shell) -> None:
 
 def test_with_json_the_error_is_a_document_too(node: Shell) -> None:
     """Its form is that of the wire; the line is on standard error still."""
-    done = node("send", "filesystem", "read", "path=/no/such/file", "--json")
+    done = node.here("send", "filesystem", "read", "path=/no/such/file", "--json")
     assert done.status == 1
     assert done.json["error"]["code"] == "not-found"
     assert done.err.startswith("dan9: ")

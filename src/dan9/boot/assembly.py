@@ -40,7 +40,7 @@ async def assemble(system: System) -> None:
     manifest = _manifest_of(system.config)
     names = _wanted(system.wanted, manifest)
     host = NodeHost(system, manifest)
-    system.host = host  # type: ignore[attr-defined]  # the kernel does not know it
+    system.host = host
     if system.wants_socket or "persistence" in names:
         _prepare_state(system, manifest, with_store="persistence" in names)
     await system.spawn(Supervisor, "system", group="system", supervisor=False)
@@ -132,7 +132,7 @@ async def _listen(system: System, host: NodeHost) -> None:
     from importlib.metadata import PackageNotFoundError, version
 
     from dan9.edge.discovery import socket_path
-    from dan9.edge.guest import Reception
+    from dan9.edge.guest import KernelReception
     from dan9.edge.server import Server
 
     try:
@@ -146,7 +146,7 @@ async def _listen(system: System, host: NodeHost) -> None:
 
     path = socket_path(system.name)
     port: Any = system
-    server = Server(port, path, Reception(system), build=build, log=say)
+    server = Server(port, path, KernelReception(system), build=build, log=say)
     await server.start()
     host.server = server
     host.socket_path = path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from dataclasses import replace
 from typing import Any
 
@@ -61,7 +62,7 @@ def _options(plan: DaemonPlan) -> dict[str, Any]:
 
 
 def _backoff(plan: RestartPlan) -> Backoff:
-    given = {
+    given: dict[str, Any] = {
         "first_s": plan.backoff_s,
         "max_s": plan.backoff_max_s,
         "jitter": plan.jitter,
@@ -97,7 +98,9 @@ def supervisor_spec(plan: SupervisorPlan, manifest: Manifest) -> ChildSpec:
         "__module__": Supervisor.__module__,
         "children": tuple(specs),
     }
-    cls = type(Supervisor)("Supervisor", (Supervisor,), body, type="supervisor")
+    cls = types.new_class(
+        "Supervisor", (Supervisor,), {"type": "supervisor"}, lambda space: space.update(body)
+    )
     config: dict[str, Any] = {
         "strategy": plan.strategy,
         "intensity": 3 if plan.intensity is None else plan.intensity,

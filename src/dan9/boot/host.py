@@ -49,7 +49,7 @@ class NodeHost:
     ) -> str:
         """Import `module:Class` and start it; return its address."""
         cls = load_class(target, path)
-        given = cls._d9_fields.convert_all(config)
+        given: dict[str, Any] = cls._d9_fields.convert_all(config)
         ref: Any = await self._system.spawn(
             cls, name, group=group, supervisor="d9://supervisor/system/user", **given
         )

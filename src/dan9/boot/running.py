@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dan9.boot.loading import load_manifest
-from dan9.edge.discovery import state_dir
+from dan9.edge.discovery import private_directory, state_dir
 from dan9.kernel.kernel import System
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def _serve(system: System, on_ready: Callable[[dict[str, Any]], None]) -> 
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, ending.set)
     async with system:
-        host: NodeHost = system.host  # type: ignore[attr-defined]  # set by boot, see assembly
+        host: NodeHost = system.host
         host.ending = ending
         on_ready({**host.facts(), "daemons": len(system.addresses())})
         await ending.wait()
@@ -84,7 +84,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _print_to(path: Path) -> None:
     """Append to a file whatever the process prints from here on."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_directory(str(path.parent))
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dan9.base.address import is_pattern
 from dan9.base.errors import BadPayload
 from dan9.cli.session import Session
 
@@ -40,9 +41,17 @@ def send(session: Session, args: Namespace) -> Any:
 
 
 def tell(session: Session, args: Namespace) -> None:
-    """Send without a reply, to each daemon that fits."""
-    session.client.tell(args.address, args.type, payload=_payload(session, args))
-    session.client.flush()
+    """Send without a reply.
+
+    To one daemon the message is in its mailbox when this returns, so that a wrong name, type or
+    key is heard of; to a pattern it goes to each daemon that fits and knows it.
+    """
+    payload = _payload(session, args)
+    if is_pattern(args.address):
+        session.client.tell(args.address, args.type, payload=payload)
+        session.client.flush()
+    else:
+        session.client.send(args.address, args.type, payload=payload)
 
 
 def _payload(session: Session, args: Namespace) -> dict[str, Any]:

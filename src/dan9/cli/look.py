@@ -110,18 +110,8 @@ def ls(session: Session, args: Namespace) -> Any:
 
 
 def ns(session: Session, args: Namespace) -> Any:  # noqa: ARG001  (every verb has both)
-    """List the whole namespace, a row for each binding."""
-    rows: list[dict[str, Any]] = []
-    _walk(session, "/", rows, depth=0)
-    return rows
-
-
-def _walk(session: Session, path: str, rows: list[dict[str, Any]], *, depth: int) -> None:
-    for entry in session.ask(_NAMESPACE, "list", path=path):
-        inner = f"{path.rstrip('/')}/{entry['name']}"
-        rows.append({**entry, "path": inner})
-        if depth < 16 and not entry.get("target") and not entry.get("address"):
-            _walk(session, inner, rows, depth=depth + 1)
+    """Return the namespace as the commands that would build it."""
+    return session.ask(_NAMESPACE, "ns")
 
 
 def _one_or_several(session: Session, pattern: str, type_: str) -> Any:

@@ -62,6 +62,13 @@ def run(words: list[str]) -> int:
         where = f", {error.filename}" if error.filename else ""
         _say(f"{error.strerror or error}{where}, check the path and its permissions")
         return FAILED
+    except Exception as error:
+        # The last boundary: whatever it is, it is a bug of ours, and still one line.
+        if os.environ.get("DAN9_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        _say(f"a bug in dan9, {clean(what)}, DAN9_DEBUG=1 shows where; please report it")
+        return FAILED
 
 
 def _run(words: list[str]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ def _show(facts: dict[str, Any], *, as_json: bool) -> None:
     page = page_for(sys.stdout)
     hint = "dan9 down stops it" if facts.get("detached") else "Ctrl-C stops it"
     print(
-        f"{page.paint(facts['name'], 'bold')} is {page.state('running')} with"
+        f"{page.paint(facts['node'], 'bold')} is {page.state('running')} with"
         f" {facts['daemons']} daemons at {facts['socket']}; {hint}",
         flush=True,
     )
@@ -159,27 +160,29 @@ def _be_the_node(writer: int, name: str | None, config: Path | None) -> NoReturn
 
 
 def down(session: Session, args: Namespace) -> None:
-    """End the node; return when its process has let go of its name.
+    """End the node; return when its process has ended.
 
     Raises:
         TimedOut: It still drains.
     """
-    facts = session.ask(NODE, "status")
-    lock = Path(str(facts["state-dir"])) / "lock" if facts.get("state-dir") else None
-    with contextlib.suppress(Closed):
-        session.ask(NODE, "shutdown", drain=not args.now)
-    if lock is None:
-        return
-    import fcntl
-
-    with _alarm(session.timeout_s or _DOWN_S, f"{facts.get('node', 'the node')} to end"):
-        # The node holds this lock while it lives: no polling, and no race with a socket
-        # that closes before the last daemon has.
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        finally:
-            os.close(descriptor)
+    client = session.client
+    # A handle of the process itself, taken before it can end: no polling, and no other
+    # process can be taken for it.
+    process = os.pidfd_open(client.pid)
+    try:
+        with contextlib.suppress(Closed):
+            session.ask(NODE, "shutdown", drain=not args.now)
+        seconds = session.timeout_s or _DOWN_S
+        waiter = select.poll()
+        waiter.register(process, select.POLLIN)
+        if not waiter.poll(seconds * 1000):
+            raise TimedOut(
+                f"the node {client.node} (process {client.pid}) still ends after {seconds:g} s",
+                hint="wait, or kill the process: nothing acknowledged is lost",
+                timeout_s=seconds,
+            )
+    finally:
+        os.close(process)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,6 @@ __all__ = [
     "ls",
     "new",
     "nothing",
-    "ns",
     "ps",
     "reload",
     "run",
@@ -159,6 +158,7 @@ def timers(page: Page, rows: list[dict[str, Any]]) -> list[str]:
     """Print a line for each task."""
     if not rows:
         return ["no tasks are scheduled"]
+    rows = [{key.replace("_", "-"): one for key, one in row.items()} for row in rows]
     wanted = [
         "task-id",
         "kind",
@@ -203,13 +203,6 @@ def ls(page: Page, rows: list[Any]) -> list[str]:
     if not all(isinstance(row, Mapping) for row in rows):
         return value_lines(page, rows)
     return value_lines(page, rows) if rows else ["(nothing is bound here)"]
-
-
-def ns(page: Page, rows: list[dict[str, Any]]) -> list[str]:
-    """Print every binding."""
-    wanted = ["path", "target", "address", "order", "kind"]
-    columns = [key for key in wanted if any(row.get(key) not in {None, ""} for row in rows)]
-    return page.table(rows, columns)
 
 
 def reload(page: Page, rows: list[dict[str, Any]]) -> list[str]:

@@ -182,7 +182,7 @@ _ALL: Final = (
         "printers:ls",
         (_opt("path", nargs="?", default="/", help="a namespace path"),),
     ),
-    Verb("ns", "print the namespace", "look:ns", "printers:ns"),
+    Verb("ns", "print the namespace, as the commands that build it", "look:ns"),
     *(
         Verb(
             name,
