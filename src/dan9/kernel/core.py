@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import random
     from pathlib import Path
+    from random import Random
 
     from dan9.base.events import Event
     from dan9.base.ports import Clock, Journal, Store
@@ -36,7 +36,7 @@ class Core:
     name: str
     clock: Clock
     seed: int
-    random: random.Random
+    random: Random
     copying: bool
     store: Store | None
     journal: Journal | None

@@ -175,8 +175,7 @@ class Insight(Finding):
             hands: list[Hand] = list((cell.cold.hands if cell.cold is not None else None) or ())
             if cell.hand is not None:
                 hands.append(cell.hand)
-            for hand in hands:
-                found.append(self._waiting(cell, hand, now))
+            found.extend(self._waiting(cell, hand, now) for hand in hands)
         return found
 
     def _waiting(self, cell: Cell, hand: Hand, now: float) -> dict[str, Any]:

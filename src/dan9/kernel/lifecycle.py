@@ -93,7 +93,7 @@ class Lifecycle:
         self.system = system
         self.scheduler = system.scheduler
 
-    # -- beginning -----------------------------------------------------------------------------
+    # -- beginning -----------------------------------------------------------------------
 
     def begin(self, cell: Cell) -> Parking | None:
         """Start an incarnation; None if it is ready at once, else released when it is.
@@ -214,7 +214,7 @@ class Lifecycle:
         else:
             self.crashed(cell, None, error)
 
-    # -- ending ------------------------------------------------------------------------------------
+    # -- ending --------------------------------------------------------------------------
 
     def crashed(self, cell: Cell, message: Message | None, error: BaseException) -> None:
         """End a daemon whose handler, hook or loop raised; its asker hears the trace."""
@@ -465,7 +465,7 @@ class Lifecycle:
             message=message.verb.type,
         )
 
-    # -- having ended -------------------------------------------------------------------------------
+    # -- having ended --------------------------------------------------------------------
 
     def ended(self, cell: Cell, reason: Reason) -> None:
         """Record the end; tell who watched; let the supervisor decide."""
@@ -511,7 +511,7 @@ class Lifecycle:
         self.scheduler.stamp(message)
         self.scheduler.enqueue(message)
 
-    # -- by command -----------------------------------------------------------------------------------
+    # -- by command ----------------------------------------------------------------------
 
     def suspend(self, cell: Cell) -> None:
         """Let it handle no more messages; what is in hand is finished."""

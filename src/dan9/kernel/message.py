@@ -415,17 +415,11 @@ class Gather:
 
     def done(self) -> bool:
         """True once every reply is there."""
-        for ask in self.asks:
-            if ask.state < ANSWERED:
-                return False
-        return True
+        return all(ask.state >= ANSWERED for ask in self.asks)
 
     def cancelled(self) -> bool:
         """True if any of them was cancelled."""
-        for ask in self.asks:
-            if ask.state == CANCELLED:
-                return True
-        return False
+        return any(ask.state == CANCELLED for ask in self.asks)
 
     def exception(self) -> BaseException | None:
         """Return the first error that `result` would raise, or None."""

@@ -353,7 +353,7 @@ class Scheduler:
         self.duplicated: int = 0
         self.times: dict[Cell, Any] = {}
 
-    # -- time -----------------------------------------------------------------------------
+    # -- time ----------------------------------------------------------------------------
 
     def wall(self, monotonic: float) -> float:
         """Return the wall time of a moment of the monotonic clock."""
@@ -406,7 +406,7 @@ class Scheduler:
         if loop is not None and not loop.is_closed():
             loop.call_soon(callback, argument, context=context)  # type: ignore[arg-type]
 
-    # -- sending ----------------------------------------------------------------------------
+    # -- sending -------------------------------------------------------------------------
 
     def stamp(self, message: Message) -> None:
         """Say who sent it and when; the sender cannot."""
@@ -600,7 +600,7 @@ class Scheduler:
             chain=tuple(chain),
         )
 
-    # -- the mailbox --------------------------------------------------------------------------
+    # -- the mailbox ---------------------------------------------------------------------
 
     def enqueue(self, message: Message) -> int:
         """Queue a message; say what became of it."""
@@ -784,7 +784,7 @@ class Scheduler:
             cold.dead += 1
         self.ports.dead(message, reason)
 
-    # -- the run queue ------------------------------------------------------------------------
+    # -- the run queue -------------------------------------------------------------------
 
     def want_turn(self) -> None:
         """Ask the event loop for a turn."""
@@ -940,7 +940,7 @@ class Scheduler:
             self.handle(cell, message)
         self.budget = budget
 
-    # -- handling -------------------------------------------------------------------------------
+    # -- handling ------------------------------------------------------------------------
 
     def handle(self, cell: Cell, message: Message) -> None:
         """Call the handler of a message that was taken."""
@@ -1054,7 +1054,7 @@ class Scheduler:
             message=type_,
         )
 
-    # -- coroutines ---------------------------------------------------------------------------------
+    # -- coroutines ----------------------------------------------------------------------
 
     def begin(self, cell: Cell, message: Message, coroutine: object) -> None:
         """Take an async handler in hand and make its first step."""
@@ -1294,7 +1294,7 @@ class Scheduler:
             cold.set_aside -= 1
             self.make_runnable(cell)
 
-    # -- replies ----------------------------------------------------------------------------------------
+    # -- replies -------------------------------------------------------------------------
 
     def reply(self, message: Message, value: object) -> None:
         """Answer a message; safe from any thread."""
@@ -1379,7 +1379,7 @@ class Scheduler:
                     hand.cancel()
                     return
 
-    # -- deadlines ---------------------------------------------------------------------------------------
+    # -- deadlines -----------------------------------------------------------------------
     #
     # Most asks are answered long before their deadline, so a deadline costs two links in
     # the bucket of its quarter second. Only what is still there when the bucket's time
@@ -1468,7 +1468,7 @@ class Scheduler:
         if not waited_for_room:
             self.cancel_handler(ask)
 
-    # -- own loops ----------------------------------------------------------------------------------------
+    # -- own loops -----------------------------------------------------------------------
 
     def wake_inbox(self, cell: Cell) -> None:
         """Let a daemon's own loop see that a message came."""

@@ -7,6 +7,7 @@ addresses, paths, and clients on a wire.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -38,7 +39,7 @@ def _timeout(value: float | str | None) -> float:
         return float("inf")
     if isinstance(value, str):
         return parse_duration(value)
-    if value != value:
+    if math.isnan(value):
         raise BadPayload("nan is no deadline", at="timeout_s")
     return float(value)
 
@@ -58,13 +59,13 @@ class Speaking(Finding):
             cell = self.registry.find(address)
         else:
             cell = self.cell_of(target, viewer)
-        if isinstance(target, Ref) and target._d9_only is not None:
-            if kebab(type_) not in target._d9_only:
-                raise NotAllowed(
-                    f"this ref to {cell.address} does not allow {type_!r}",
-                    address=cell.address,
-                    message=type_,
-                )
+        only = target._d9_only if isinstance(target, Ref) else None
+        if only is not None and kebab(type_) not in only:
+            raise NotAllowed(
+                f"this ref to {cell.address} does not allow {type_!r}",
+                address=cell.address,
+                message=type_,
+            )
         verb = self.verb_of(cell, type_)
         if rest and verb.function is not None:
             payload = self._with_path(verb, payload, rest)

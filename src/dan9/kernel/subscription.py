@@ -134,9 +134,8 @@ class Subscription:
     def _answered(self, ask: Ask) -> None:
         self._out -= 1
         error = ask.exception()
-        if isinstance(error, Dan9Error) and error.code in ("unknown-daemon", "not-running"):
-            self.close()
-        elif isinstance(error, asyncio.CancelledError):
+        gone = isinstance(error, Dan9Error) and error.code in ("unknown-daemon", "not-running")
+        if gone or isinstance(error, asyncio.CancelledError):
             self.close()
         while self._room and self._out < self.limit:
             self._room.pop(0).release()
