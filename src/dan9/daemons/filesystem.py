@@ -425,9 +425,11 @@ class Filesystem(Daemon, type="filesystem"):
         owner = _sender()
         file = self._files.open(path)
         key = f"handle-{self.system.next_number()}"
-        ending = self.system.on_end_of(
-            owner, functools.partial(self._drop_handle, key), owner=self._d9_cell
-        )
+        ending = None
+        if owner != self.system.outside:  # code around the system ends with it
+            ending = self.system.on_end_of(
+                owner, functools.partial(self._drop_handle, key), owner=self._d9_cell
+            )
         self._handles[key] = _Handle(file, owner, ending, offset)
         return key
 
@@ -480,6 +482,11 @@ class Filesystem(Daemon, type="filesystem"):
         Errors: not-found, outside-root, permission, no-space (the machine's limit of watches),
         not-supported.
         """
+        if _sender() == self.system.outside:
+            raise NotSupported(
+                "changes are told to the asker, and code outside has no mailbox",
+                hint="watch from a daemon, or from a client",
+            )
         await self._after_changes()
         found = self._files.stat(path)
         parts = components(path)
