@@ -222,6 +222,7 @@ class Process(Daemon, type="process"):
             async with asyncio.timeout(timeout):
                 ended = await asyncio.shield(child.exit)
         except TimeoutError:
+            await self._kill_now(child.pid)
             raise WaitedTooLong(
                 f"{child.argv[0]} did not end within {timeout:g} s and was killed",
                 hint="give it a longer timeout, or spawn it",
@@ -521,6 +522,14 @@ class Process(Daemon, type="process"):
         if job is not None:
             job.stop()
         await self._family.end(pid, signals.SIGTERM, KILL_GRACE_S)
+
+    async def _kill_now(self, pid: int) -> None:
+        """Kill a session and see it gone, unless the system itself holds on to it."""
+        try:
+            async with asyncio.timeout(KILL_GRACE_S):
+                await self._family.end(pid, signals.SIGKILL, KILL_GRACE_S)
+        except TimeoutError:
+            self.log.warning("process %d does not end: it waits for a device", pid)
 
     async def _kill_session(self, pid: int) -> None:
         """End what a command left in its session."""
