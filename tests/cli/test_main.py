@@ -7,6 +7,7 @@ import inspect
 
 import pytest
 
+import dan9
 from dan9.base.errors import AskCycle, Dan9Error, NoNode, NotFound, TimedOut
 from dan9.cli import main
 from dan9.cli.main import WrongUse, error_line, parse
@@ -30,6 +31,12 @@ def test_every_verb_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> N
     assert f"dan9 {name}" in out
     assert "--json" in out
     assert "--socket" in out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"dan9 {dan9.__version__}\n"
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

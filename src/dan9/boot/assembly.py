@@ -129,16 +129,11 @@ async def start_declared(host: NodeHost, manifest: Manifest) -> None:
 
 async def _listen(system: System, host: NodeHost) -> None:
     """Open the socket, last: who gets in finds everything there."""
-    from importlib.metadata import PackageNotFoundError, version
-
+    from dan9 import __version__
     from dan9.edge.discovery import socket_path
     from dan9.edge.guest import KernelReception
     from dan9.edge.server import Server
 
-    try:
-        build = version("dan9")
-    except PackageNotFoundError:
-        build = "uninstalled"
     log = system.logger("edge")
 
     def say(level: str, text: str) -> None:
@@ -146,7 +141,7 @@ async def _listen(system: System, host: NodeHost) -> None:
 
     path = socket_path(system.name)
     port: Any = system
-    server = Server(port, path, KernelReception(system), build=build, log=say)
+    server = Server(port, path, KernelReception(system), build=__version__, log=say)
     await server.start()
     host.server = server
     host.socket_path = path

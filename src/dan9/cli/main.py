@@ -78,9 +78,9 @@ def _run(words: list[str]) -> int:
         print("\n".join(_help()))
         return DONE
     if words[0] in {"-V", "--version"}:
-        from importlib.metadata import version
+        from dan9 import __version__
 
-        print(f"dan9 {version('dan9')}")
+        print(f"dan9 {__version__}")
         return DONE
     verb, args = parse(words)
     return _do(verb, args)
@@ -133,6 +133,7 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
         prog=f"dan9 {verb.name}",
         description=f"{verb.summary[:1].upper()}{verb.summary[1:]}. {verb.detail}".strip(),
         allow_abbrev=False,
+        formatter_class=_formatter,
     )
     for option in verb.options:
         parser.add_argument(*option.names, **option.settings)
@@ -140,6 +141,15 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
     parser.add_argument("--socket", metavar="PATH|NAME", help="which node, by its socket or name")
     parser.add_argument("--timeout", metavar="S", help="how long to wait, as 5 or 2m")
     return parser
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """Return argparse's formatter with its width given: else it imports shutil, for 5 ms."""
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError):
+        columns = 100
+    return argparse.HelpFormatter(prog, width=max(40, columns - 2))
 
 
 def _do(verb: Verb, args: argparse.Namespace) -> int:

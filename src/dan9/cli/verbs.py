@@ -8,22 +8,19 @@ nothing to show.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 __all__ = ["HINTS", "VERBS", "Option", "Verb"]
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One argument of a verb: names and settings as argparse takes them."""
 
     names: tuple[str, ...]
     settings: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
+class Verb(NamedTuple):
     """One verb.
 
     Attributes:
