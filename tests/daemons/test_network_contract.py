@@ -1,5 +1,7 @@
 """The network's contract, over real sockets and over its twin in memory."""
 
+import asyncio
+
 import pytest
 
 from dan9.daemons.network import Network
@@ -27,3 +29,12 @@ def test_the_twin_in_memory_keeps_the_contract(case):
 def test_the_network_keeps_the_contract(case):
     """The daemon does, over the loopback, what the check says."""
     run(lambda: hold(case, Network), real=True)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("case", CONTRACT, ids=lambda case: case.__name__)
+def test_the_network_keeps_the_contract_on_uvloop(case):
+    """The daemon does, on the loop that nodes run on, what the check says."""
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(hold(case, Network))
