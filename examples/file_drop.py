@@ -33,6 +33,8 @@ class Pipeline(Daemon):
     finished: int = 0
 
     async def on_start(self) -> None:
+        """Make the folders and begin to watch."""
+        self._enough = asyncio.Event()
         for folder in ("/inbox", "/done", "/failed"):
             await self.ask("drop", "mkdir", path=folder, exist_ok=True)
         await self.ask("drop", "watch", path="/inbox", recursive=False)
@@ -53,10 +55,13 @@ class Pipeline(Daemon):
             await self.ask("drop", "write", path=f"/done/{name}.count", content=f"{words}\n")
             await self.ask("drop", "rename", source=path, target=f"/done/{name}")
         self.finished += 1
+        if self.finished == 3:
+            self._enough.set()
 
-    @on(concurrent=True)
-    async def progress(self) -> int:
-        """Return how many files are finished."""
+    @on(concurrent=True, timeout_s=20)
+    async def wait(self) -> int:
+        """Return how many files are finished, once that is three."""
+        await self._enough.wait()
         return self.finished
 
 
@@ -73,8 +78,7 @@ async def main() -> None:
             (Path(folder) / "inbox/picture.jpg").write_bytes(b"\xff\xd8\xff\xe0")
             await drop.write("/inbox/note.txt", "a red wheel barrow")
 
-            while await pipeline.progress() < 3:
-                await asyncio.sleep(0.02)
+            await pipeline.wait()
 
             for entry in await drop.list_("/", recursive=True):
                 print(f"{entry['type']:9} {entry['path']}")

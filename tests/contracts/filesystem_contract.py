@@ -505,8 +505,8 @@ def test_wrong_messages(files: Files) -> None:
 
     async def body(_: Any, system: System) -> None:
         fs = system.addresses("filesystem/**")[0]
-        with pytest.raises(UnknownMessage, match="raed"):
-            await system.ask(fs, "raed", path="/")
+        with pytest.raises(UnknownMessage, match="reed"):
+            await system.ask(fs, "reed", path="/")
         for payload in ({}, {"path": 5}, {"path": "/", "offset": "x"}, {"path": "/", "what": 1}):
             with pytest.raises(BadPayload):
                 await system.ask(fs, "read", payload=payload)
