@@ -21,6 +21,7 @@ MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 """The default limit: what one message may reasonably hold in memory three times over."""
 
 _SIZE: Final = 4
+_unpack_from: Final = HEADER.unpack_from
 Body = bytes | bytearray
 
 
@@ -89,9 +90,12 @@ class FrameReader:
         try:
             if self.is_half:
                 position = self._resume(data, end, found)
+            limit = self.max_frame_bytes
             while end - position >= _SIZE:
                 start = position + _SIZE
-                length = frame_length(data[position:start], self.max_frame_bytes)
+                length: int = _unpack_from(data, position)[0]
+                if not 0 < length <= limit:
+                    frame_length(data[position:start], limit)  # raises, with the words
                 if end - start < length:
                     self._begin(length, data[start:end])
                     return found

@@ -34,11 +34,11 @@ from dan9.edge.protocol import (
     Event,
     FromNode,
     Hello,
+    Outbox,
     Request,
     Welcome,
     decode_from_node,
     decode_welcome,
-    packed,
 )
 
 __all__ = ["AsyncClient", "connect_async"]
@@ -90,7 +90,7 @@ class AsyncClient(asyncio.Protocol):
         self._welcome: asyncio.Future[Welcome | Dan9Error] = self._loop.create_future()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
-        self._out = bytearray()
+        self._out = Outbox()
         self._is_flushing = False
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._broken: Dan9Error | None = None
@@ -141,7 +141,7 @@ class AsyncClient(asyncio.Protocol):
     async def ask(
         self,
         to: str,
-        type: str,  # noqa: A002  (the word of the message)
+        type: str,
         /,
         *,
         payload: Mapping[str, Any] | None = None,
@@ -156,7 +156,7 @@ class AsyncClient(asyncio.Protocol):
     async def send(
         self,
         to: str,
-        type: str,  # noqa: A002
+        type: str,
         /,
         *,
         payload: Mapping[str, Any] | None = None,
@@ -171,7 +171,7 @@ class AsyncClient(asyncio.Protocol):
     def tell(
         self,
         to: str,
-        type: str,  # noqa: A002
+        type: str,
         /,
         *,
         payload: Mapping[str, Any] | None = None,
@@ -202,7 +202,7 @@ class AsyncClient(asyncio.Protocol):
     async def subscribe(
         self,
         to: str,
-        type: str,  # noqa: A002
+        type: str,
         /,
         *,
         payload: Mapping[str, Any] | None = None,
@@ -260,7 +260,7 @@ class AsyncClient(asyncio.Protocol):
         if self._broken is not None:
             raise self._broken
         try:
-            packed(message, self._out, self._limit)
+            self._out.add(message, self._limit)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise BadPayload(f"the payload cannot cross a wire: {error}") from None
         if not self._is_flushing:
@@ -269,9 +269,9 @@ class AsyncClient(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._is_flushing = False
-        if self._transport is not None and self._out:
-            out, self._out = self._out, bytearray()
-            self._transport.write(out)
+        if self._transport is not None:
+            for piece in self._out.take():
+                self._transport.write(piece)
 
     # ------------------------------------------------------------ asyncio's side
 

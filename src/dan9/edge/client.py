@@ -45,11 +45,11 @@ from dan9.edge.protocol import (
     Event,
     FromNode,
     Hello,
+    Outbox,
     Request,
     Welcome,
     decode_from_node,
     decode_welcome,
-    packed,
 )
 
 __all__ = ["DEFAULT", "Client", "connect", "request_of", "timed_out", "welcomed"]
@@ -142,7 +142,7 @@ class Client:
     def ask(
         self,
         to: str,
-        type: str,  # noqa: A002  (the word of the message)
+        type: str,
         /,
         *,
         payload: Mapping[str, Any] | None = None,
@@ -175,7 +175,7 @@ class Client:
     def send(
         self,
         to: str,
-        type: str,  # noqa: A002
+        type: str,
         /,
         *,
         payload: Mapping[str, Any] | None = None,
@@ -189,7 +189,7 @@ class Client:
     def tell(
         self,
         to: str,
-        type: str,  # noqa: A002
+        type: str,
         /,
         *,
         payload: Mapping[str, Any] | None = None,
@@ -236,7 +236,7 @@ class Client:
     def subscribe(
         self,
         to: str,
-        type: str,  # noqa: A002
+        type: str,
         /,
         *,
         payload: Mapping[str, Any] | None = None,
@@ -297,12 +297,16 @@ class Client:
             if self._broken is not None:
                 raise self._broken
             try:
-                self._socket.sendall(frame)
+                self._write(frame)
             except OSError:
                 with self._lock:
                     # The node may have said why before it closed: that is the better word.
                     self._drain()
                     raise self._break(self._lost()) from None
+
+    def _write(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._socket.sendall(piece)
 
     def _wait(self, number: int, ends: float) -> FromNode:
         """Return the reply to a request, reading for everybody while nobody else does."""
@@ -359,7 +363,7 @@ class Client:
         if not self._sending.acquire(blocking=False):
             return None  # a thread is in the middle of a frame: not now
         try:
-            self._socket.sendall(_frame_of(Request("ping", 0), self._limit))
+            self._write(_frame_of(Request("ping", 0), self._limit))
         finally:
             self._sending.release()
         if _is_readable(self._socket, min(left, PATIENCE_S)):
@@ -420,7 +424,7 @@ class Client:
         ends = time.monotonic() + PATIENCE_S
         try:
             with suppress(OSError):  # a node that refuses us may have closed; it said why
-                self._socket.sendall(_frame_of(Hello(PROTOCOL, VERSION, client), self._limit))
+                self._write(_frame_of(Hello(PROTOCOL, VERSION, client), self._limit))
             while True:
                 if not _is_readable(self._socket, ends - time.monotonic()):
                     raise Unreachable(
@@ -490,13 +494,14 @@ def _data(payload: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _frame_of(message: Hello | Request, limit: int) -> bytearray:
-    frame = bytearray()
+def _frame_of(message: Hello | Request, limit: int) -> list[bytes]:
+    """Return what to send, in order; a large body is not copied."""
+    out = Outbox()
     try:
-        packed(message, frame, limit)
+        out.add(message, limit)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadPayload(f"the payload cannot cross a wire: {error}") from None
-    return frame
+    return out.take()
 
 
 def _open(path: str) -> socket.socket:

@@ -26,9 +26,9 @@ from dan9.edge.protocol import (
     Event,
     Failure,
     Hello,
+    Outbox,
     Request,
     Welcome,
-    packed,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         self._early: list[bytes | bytearray] = []
         self._address = ""
         self._open: dict[int, Cancel | None] = {}
-        self._out = bytearray()
+        self._out = Outbox()
         self._is_flushing = False
         self._is_full = False  # the client does not read
         self._is_read = True
@@ -340,7 +340,7 @@ class Connection(asyncio.Protocol):
     def _say(self, message: msgspec.Struct) -> None:
         """Queue a frame for the end of this loop turn."""
         try:
-            packed(message, self._out, self._limits.max_frame_bytes)
+            self._out.add(message, self._limits.max_frame_bytes)
         except _WRITE_ERRORS as error:
             if isinstance(message, Event):  # nobody asked: drop it, and let the source go on
                 self._unanswered.pop(message.event, lambda: None)()
@@ -353,18 +353,18 @@ class Connection(asyncio.Protocol):
                 else BadPayload(f"the reply cannot cross a wire: {error}")
             )
             form: Any = to_form(refusal)["error"]
-            packed(Failure(form, number), self._out, self._limits.max_frame_bytes)
+            self._out.add(Failure(form, number), self._limits.max_frame_bytes)
         if not self._is_flushing:
             self._is_flushing = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_flushing = False
-        transport, out = self._transport, self._out
-        if transport is None or not out:
+        transport = self._transport
+        if transport is None:
             return
-        self._out = bytearray()  # the transport may keep the old one until it is sent
-        transport.write(out)
+        for piece in self._out.take():
+            transport.write(piece)
         if self._is_full and transport.get_write_buffer_size() > self._limits.unsent_bytes:
             self._cut(f"did not read: {transport.get_write_buffer_size()} bytes were waiting")
 
@@ -373,7 +373,7 @@ class Connection(asyncio.Protocol):
     def deliver(
         self,
         sender: str,
-        type: str,  # noqa: A002  (the word of the message)
+        type: str,
         payload: Any,
         answer: Callable[[], None],
     ) -> None:

@@ -35,7 +35,7 @@ class NodePort(Protocol):
         self,
         sender: str,
         to: str,
-        type: str,  # noqa: A002  (the word of the message)
+        type: str,
         payload: dict[str, Any],
         *,
         timeout_s: float | None,
@@ -48,7 +48,7 @@ class NodePort(Protocol):
         self,
         sender: str,
         to: str,
-        type: str,  # noqa: A002
+        type: str,
         payload: dict[str, Any],
         *,
         timeout_s: float | None,
@@ -61,7 +61,7 @@ class NodePort(Protocol):
         self,
         sender: str,
         to: str,
-        type: str,  # noqa: A002
+        type: str,
         payload: dict[str, Any],
         *,
         message_id: str | None,
@@ -72,7 +72,7 @@ class NodePort(Protocol):
 class Link(Protocol):
     """A connection, as the client's daemon in the node sees it."""
 
-    def deliver(self, sender: str, type: str, payload: Any, answer: Callable[[], None]) -> None:  # noqa: A002
+    def deliver(self, sender: str, type: str, payload: Any, answer: Callable[[], None]) -> None:
         """Forward an event; `answer` is called once the client has acknowledged it."""
 
     async def room(self) -> None:
