@@ -1,0 +1,120 @@
+"""A node put together inside a program: in order, and away without a trace."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dan9.base.errors import AddressInUse, BadConfig, Dan9Error, NotSupported
+from dan9.boot.manifest import DaemonPlan, Manifest
+from dan9.kernel.kernel import System
+from dan9.testing import run
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """XDG folders of the test's own, with a path short enough for a socket."""
+    found = Path(tempfile.mkdtemp(prefix="d9-"))
+    (found / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(found / "run"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(found / "state"))
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+def test_nothing_is_touched_without_daemons_and_socket(folder: Path) -> None:
+    """The system of a test or a script leaves the disk alone."""
+
+    async def main() -> None:
+        async with System("quiet", daemons="none", socket=False) as system:
+            assert "d9://system/system/node" not in system.addresses()
+
+    run(main, real=True)
+    assert not (folder / "state").exists()
+    assert not any((folder / "run").iterdir())
+
+
+def test_only_the_daemons_asked_for_start(folder: Path) -> None:
+    """In the catalogue's order, under a supervisor of their own, and the node's daemon."""
+
+    async def main() -> list[str]:
+        async with System("some", daemons=["timer", "logging"], socket=False) as system:
+            supervisors = {
+                system.status_of(one)["supervisor"] for one in system.addresses("d9://*/system/*")
+            }
+            assert "d9://supervisor/system/system" in supervisors
+            return system.addresses("d9://*/system/*")
+
+    found = run(main, real=True)
+    assert found[-3:] == [
+        "d9://logging/system/logging",
+        "d9://timer/system/timer",
+        "d9://system/system/node",
+    ]
+    assert not (folder / "state" / "dan9" / "some" / "lock").exists()
+
+
+def test_one_system_of_a_name_holds_the_lock(folder: Path) -> None:
+    """A second one is refused and leaves the first one's socket alone; then the name is free."""
+
+    async def main() -> None:
+        socket = folder / "run" / "dan9" / "twice.sock"
+        async with System("twice", daemons="none", socket=True):
+            assert socket.exists()
+            with pytest.raises(AddressInUse):
+                async with System("twice", daemons="none", socket=True):
+                    pass
+            assert socket.exists()
+        assert not socket.exists()
+        async with System("twice", daemons="none", socket=True):
+            assert socket.exists()
+
+    run(main, real=True)
+
+
+def test_a_system_inside_a_program_is_not_ended_from_outside() -> None:
+    """`dan9 down` is refused: the program decides."""
+
+    async def main() -> None:
+        async with System("inside", daemons="none", socket=True) as system:
+            with pytest.raises(NotSupported, match="a program of its own"):
+                await system.ask("d9://system/system/node", "shutdown")
+
+    run(main, real=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"daemons": ["timr"]}, "no system daemon 'timr'"),
+        ({"daemons": "none", "config": 3}, "config is 3"),
+    ],
+)
+def test_wrong_arguments_are_refused(options: dict[str, object], text: str) -> None:
+    """Before anything has started, each by its name."""
+
+    async def main() -> None:
+        with pytest.raises(BadConfig, match=text):
+            async with System("wrong", socket=False, **options):  # type: ignore[arg-type]
+                pass
+
+    run(main, real=True)
+
+
+def test_a_daemon_that_fails_to_start_takes_the_system_down(folder: Path) -> None:
+    """The error names it; lock and socket are gone."""
+    plan = DaemonPlan("bad", "exec", "no-such-command-at-all")
+    manifest = Manifest(daemons=(plan,), system_daemons=("process",))
+
+    async def main() -> None:
+        for _ in range(2):
+            with pytest.raises(Dan9Error, match="no-such-command-at-all"):
+                async with System("bad", daemons="all", socket=True, config=manifest):
+                    pass
+
+    run(main, real=True)
+    assert not (folder / "run" / "dan9" / "bad.sock").exists()
