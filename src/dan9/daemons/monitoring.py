@@ -68,7 +68,7 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
     """Alerts ever asked for; part of the next one's id."""
 
     async def on_start(self) -> None:
-        """Take a first sample of everything."""
+        """Open the past and begin to sample."""
         if not self.collect_interval >= 0.01 or self.history_size < 1 or self.max_series < 0:
             raise BadConfig(
                 "collect-interval, history-size and max-series make no sense",
@@ -253,7 +253,7 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
         target: str = "",
         daemon_name: str = "**",
         clear: float | None = None,
-        type: str = "alert",  # noqa: A002 (the catalogue's name)
+        type: str = "alert",
     ) -> str:
         """Tell `target` (default: the asker) when a metric is beyond a threshold; reply an id.
 
@@ -422,7 +422,7 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
             at = self.clock.monotonic()
             for address in wanted:
                 figures = self._book.figures.get(address)
-                if figures is not None:
+                if figures is not None and self._is_up(address):
                     self._board.observe(address, figures.metrics, at)
             self._after_alerts()
         self._past.store(now)
@@ -434,12 +434,19 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
 
     def _forget(self, address: str) -> None:
         """The daemon has ended, unless it is back already."""
+        if self._is_up(address):
+            return
         try:
-            if self.system.state_of(address) not in {"stopped", "failed"}:
-                return
+            self.system.state_of(address)
         except UnknownDaemon:
             self._book.gone(address)
         self._board.gone(address)
+
+    def _is_up(self, address: str) -> bool:
+        try:
+            return self.system.state_of(address) not in {"stopped", "failed", "created"}
+        except UnknownDaemon:
+            return False
 
     def _after_alerts(self) -> None:
         """Tell what is to be told, and wake up when the next hold time ends."""
