@@ -69,8 +69,9 @@ BUSY: Final = 16  # a handler that is not concurrent is in hand
 HELD: Final = 32  # starting, suspended, stopping without drain
 OWN_LOOP: Final = 64  # main() takes the messages itself
 QUEUED: Final = 128  # in the run queue already
-NOT_RUNNABLE: Final = BUSY | HELD | OWN_LOOP | QUEUED
-BLOCKED: Final = BUSY | HELD | OWN_LOOP
+PAUSED: Final = 256  # the next message waits for the journal
+NOT_RUNNABLE: Final = BUSY | HELD | OWN_LOOP | QUEUED | PAUSED
+BLOCKED: Final = BUSY | HELD | OWN_LOOP | PAUSED
 
 # Mailbox policies.
 WAIT: Final = 0
@@ -186,6 +187,7 @@ class Cold:
         self.dirty_watch = False
         self.dirty_said = False
         self.last_blob: bytes = b""
+        self.ids_in_hand: dict[str, list[Message]] | None = None  # durable: id to its repeats
         self.commanded = False  # the end in progress was asked for: no restart
         self.unsupervised = False
         self.keep = False  # keep the spec even if the first start fails

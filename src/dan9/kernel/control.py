@@ -34,7 +34,7 @@ class Control:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self._at_once: dict[str, Callable[[Cell], object]] = {
+        self._at_once: dict[str, Callable[..., object]] = {
             "status": system.status_of_cell,
             "describe": system.describe_of,
             "metrics": system.metrics_of_cell,
@@ -50,7 +50,7 @@ class Control:
         self.system.scheduler.handled += 1
         if at_once is not None:
             try:
-                message.reply(at_once(cell))
+                message.reply(at_once(cell, **message.arguments()[1]))
             except Exception as error:
                 message.refuse(error)
             return

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections import deque
     from pathlib import Path
     from random import Random
 
-    from dan9.base.events import Event
+    from dan9.base.events import Event, SlowStep
     from dan9.base.ports import Clock, Journal, Store
     from dan9.kernel.cell import Cell
     from dan9.kernel.control import Control
@@ -36,7 +37,7 @@ class Core:
     name: str
     clock: Clock
     seed: int
-    random: Random
+    random: Random  # noqa: TID251  (the name of the generator, not the module)
     copying: bool
     store: Store | None
     journal: Journal | None
@@ -56,6 +57,7 @@ class Core:
     on_incoming: Callable[[Cell, Message], bool] | None
     taps: dict[int, Callable[[Message], None]]
     _event_sinks: dict[int, Callable[[Event], None]]
+    slow_steps: deque[SlowStep]
     _numbers: int
     _foreign_verbs: dict[str, Verb]
     _changed_at: dict[Cell, tuple[int, ...]]

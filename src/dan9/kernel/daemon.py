@@ -414,8 +414,9 @@ class Daemon:
             type,
             timeout_s=timeout_s,
             message_id=message_id,
-            payload=fields if payload is None else {**payload, **fields},
+            payload=payload,
             viewer=self._d9_cell,
+            **fields,
         )
 
     def tell(
@@ -433,8 +434,9 @@ class Daemon:
             address,
             type,
             message_id=message_id,
-            payload=fields if payload is None else {**payload, **fields},
+            payload=payload,
             viewer=self._d9_cell,
+            **fields,
         )
 
     def send(
@@ -454,8 +456,9 @@ class Daemon:
             type,
             timeout_s=timeout_s,
             message_id=message_id,
-            payload=fields if payload is None else {**payload, **fields},
+            payload=payload,
             viewer=self._d9_cell,
+            **fields,
         )
 
     def spawn(self, cls: type[D], name: str, **options: Any) -> Coroutine[Any, Any, D]:
@@ -501,7 +504,7 @@ class Daemon:
         """Hear that a daemon it monitors has ended."""
 
     def on_status(self) -> dict[str, object]:
-        """Return keys to add to `status`."""
+        """Return keys to add to `status`; parameters of an override are optional keys of it."""
         return {}
 
     # -- what every daemon answers -----------------------------------------------------------------
@@ -544,9 +547,12 @@ class Daemon:
         return self.system.describe_of(self._d9_cell)
 
     @_universal(CONTROL)
-    def status(self) -> dict[str, Any]:
-        """Return who it is, its state, counts, mailbox, supervisor, configuration."""
-        return self.system.status_of(self._d9_cell)
+    def status(self, **keys: Any) -> dict[str, Any]:
+        """Return who it is, its state, counts, mailbox, supervisor, configuration.
+
+        Keys are for the daemon's own `on_status`, if it takes any. Errors: bad-payload.
+        """
+        return self.system.status_of(self._d9_cell, **keys)
 
     @_universal(CONTROL)
     def metrics(self) -> dict[str, float]:

@@ -7,7 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from dan9.base.address import SCHEME, kebab
-from dan9.base.errors import NotFound
+from dan9.base.errors import BadPayload, NotFound
 from dan9.kernel.cell import STATE_NAMES, Cell
 from dan9.kernel.finding import Finding
 from dan9.kernel.message import Ask, Gather
@@ -36,12 +36,16 @@ class Insight(Finding):
                 return ""
         return f"{SCHEME}supervisor/system/user"
 
-    def status_of(self, target: object) -> dict[str, Any]:
+    def status_of(self, target: object, **keys: Any) -> dict[str, Any]:
         """Return a daemon's status; see the message `status`."""
-        return self.status_of_cell(self.cell_of(target))
+        return self.status_of_cell(self.cell_of(target), **keys)
 
-    def status_of_cell(self, cell: Cell) -> dict[str, Any]:
-        """Return who it is, what it does and how it fares."""
+    def status_of_cell(self, cell: Cell, **keys: Any) -> dict[str, Any]:
+        """Return who it is, what it does and how it fares.
+
+        Raises:
+            BadPayload: The daemon's `on_status` does not take these keys.
+        """
         cold = cell.cold
         running = cell.instance is not None and cell.started_at >= 0
         status: dict[str, Any] = {
@@ -64,8 +68,8 @@ class Insight(Finding):
         if instance is not None:
             fields: Any = cell.home.behaviour.fields
             status["config"] = fields.show(instance, config=True, wire=True)
-            for key, value in instance.on_status().items():
-                status.setdefault(kebab(key), value)
+            for key, value in _own_status(instance, keys).items():
+                status[kebab(key)] = value
         return status
 
     def describe_of(self, target: object) -> dict[str, Any]:
@@ -198,6 +202,25 @@ class Insight(Finding):
             "blocking": hand.blocking,
         }
 
+    def explain(self, target: object) -> dict[str, Any]:
+        """Return what a daemon is doing: what is in hand, on whom it waits, who waits on it."""
+        cell = self.cell_of(target)
+        waits = self.waits()
+        about = repr(cell.address)[1:-1]
+        return {
+            "address": cell.address,
+            "state": STATE_NAMES[cell.state],
+            "in-hand": [wait for wait in waits if wait["address"] == cell.address],
+            "waited-for-by": [wait for wait in waits if about in wait["on"]],
+            "queued": int(cell.depth),
+            "last-error": cell.cold.last_error if cell.cold is not None else "",
+            "slow-steps": [
+                {"time": step.time, "message": step.message, "took-s": step.took_s}
+                for step in self.slow_steps
+                if step.address == cell.address
+            ],
+        }
+
     def conservation(self) -> dict[str, int]:
         """Return sent, handled, dead, queued and in hand; the first is the sum of the rest."""
         queued = in_hand = 0
@@ -220,3 +243,20 @@ class Insight(Finding):
             "queued": queued + len(scheduler.control),
             "in-hand": in_hand,
         }
+
+
+def _own_status(instance: Any, keys: dict[str, Any]) -> dict[str, object]:
+    """Return what a daemon adds to its status."""
+    if not keys:
+        return instance.on_status()  # type: ignore[no-any-return]
+    known = inspect.signature(instance.on_status).parameters
+    named = {key.replace("-", "_"): value for key, value in keys.items()}
+    for key in named:
+        if key not in known:
+            raise BadPayload(
+                f"status: {instance.address} knows no key {kebab(key)}",
+                hint="it takes " + (", ".join(kebab(name) for name in known) or "none"),
+                message="status",
+                at=kebab(key),
+            )
+    return instance.on_status(**named)  # type: ignore[no-any-return]

@@ -14,14 +14,15 @@ import os
 import random
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dan9.base.address import SCHEME, segment
 from dan9.base.duration import parse_duration
 from dan9.base.errors import BadAddress, BadConfig, Dan9Error, UnknownDaemon
-from dan9.base.events import DaemonSpawned, Event
-from dan9.base.reasons import SHUTDOWN, Reason
+from dan9.base.events import DaemonSpawned, Event, SlowStep
+from dan9.base.reasons import NORMAL, SHUTDOWN, Reason
 from dan9.kernel import links
 from dan9.kernel import log as logs
 from dan9.kernel.access import Rules
@@ -110,6 +111,8 @@ class _KernelPorts(Ports):
         return self.system.incoming(cell, message)
 
     def handling(self, cell: Cell, message: Message) -> bool:
+        if message.entry is not None and not self.system.state.before(cell, message):
+            return False
         hook = self.system.on_handling
         return True if hook is None else hook(cell, message)
 
@@ -163,9 +166,9 @@ class System(Speaking, Watching, Insight):
         self,
         name: str = "default",
         *,
-        daemons: str | list[str] = "none",
+        daemons: str | list[str] = "all",
         config: object = None,
-        socket: bool = False,
+        socket: bool = True,
         state_dir: str | Path | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
@@ -212,6 +215,8 @@ class System(Speaking, Watching, Insight):
         self.on_incoming: Callable[[Cell, Message], bool] | None = None
         self.taps: dict[int, Callable[[Message], None]] = {}
         self._event_sinks: dict[int, Callable[[Event], None]] = {}
+        self.slow_steps: deque[SlowStep] = deque(maxlen=100)
+        self.host: object = None  # boot keeps what it needs to end here
         self._numbers = 0
         self._foreign_verbs: dict[str, Verb] = {}
         self._changed_at: dict[Cell, tuple[int, ...]] = {}
@@ -592,6 +597,13 @@ class System(Speaking, Watching, Insight):
     def resume_cell(self, cell: Cell) -> str:
         """Resume a daemon."""
         return self.control.resume(cell)
+
+    def finish(self, target: object, reason: Reason = NORMAL) -> None:
+        """End a daemon for a reason of its own: a daemon whose work is done ends itself so.
+
+        Its supervisor decides by the restart type, as after any end that nobody commanded.
+        """
+        self.lifecycle.finish(self.cell_of(target), reason)
 
     async def kill(self, target: object) -> None:
         """End a daemon now: what is in hand is cancelled; its supervisor decides."""

@@ -210,7 +210,7 @@ class Lifecycle:
         if cell.state == STOPPING:
             self.settled(cell)
         elif error is None:
-            self._end_now(cell, NORMAL)
+            self.finish(cell, NORMAL)
         else:
             self.crashed(cell, None, error)
 
@@ -257,13 +257,16 @@ class Lifecycle:
         self._shut(cell, keep_queue=True)
         self.system.run(self._close(cell, killing=True))
 
-    def _end_now(self, cell: Cell, reason: Reason) -> None:
-        """End an incarnation that ended itself, in good order."""
+    def finish(self, cell: Cell, reason: Reason) -> None:
+        """End an incarnation that ends itself; a bad reason kills what is in hand."""
         cold = cell.chill()
         if cold.stopping is None:
-            cold.stopping = Stopping(reason, drain=False)
-            self._shut(cell, keep_queue=True)
-            self.system.run(self._close(cell, killing=False))
+            if reason.is_normal:
+                cold.stopping = Stopping(reason, drain=False)
+                self._shut(cell, keep_queue=True)
+                self.system.run(self._close(cell, killing=False))
+            else:
+                self.fail(cell, reason)
 
     async def stop(
         self,
@@ -319,7 +322,7 @@ class Lifecycle:
         limit_s = cell.home.behaviour.shutdown_s
         clock = self.scheduler.monotonic
         deadline = clock() + limit_s
-        await self.system.supervision.stop_children(cell)
+        await self.system.supervision.stop_children(cell, drain=stopping.drain)
         if killing:
             self._cancel_hands(cell)
         elif not stopping.drain:
@@ -477,6 +480,7 @@ class Lifecycle:
         cell.gate = (cell.gate & (WATCHED | GUARDED | QUEUED)) | CLOSED | HELD
         cold.running = None
         cold.taken = None
+        self.system.state.abandon(cell)
         system = self.system
         if system.wants_events and reason.kind != "crashed":
             system.emit(DaemonStopped(system.clock.now(), cell.address, str(reason)))

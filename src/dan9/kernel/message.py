@@ -143,6 +143,7 @@ class Message:
         self.trace: str | None = None
         self.room_of: Ask | None = None  # a `send` that waits until this is enqueued
         self.journalled = False
+        self.entry: object = None  # the journal's record of one that is delivered again
 
     # -- what a reader of messages sees --------------------------------------------
 

@@ -44,13 +44,36 @@ def _timeout(value: float | str | None) -> float:
     return float(value)
 
 
+def _merged(
+    verb: Verb, payload: Mapping[str, Any] | None, fields: dict[str, Any] | None
+) -> Mapping[str, Any]:
+    """Put the payload and the keywords of a call together.
+
+    `payload=` is the payload as a map, unless the message has a key of that name and
+    others are given as keywords: then it is that key, as in a timer's `schedule`.
+    """
+    if payload is None:
+        return fields or {}
+    if not fields:
+        return payload
+    has_key = verb.function is not None and any(
+        parameter.key == "payload" for parameter in verb.signature.parameters
+    )
+    return {**fields, "payload": payload} if has_key else {**payload, **fields}
+
+
 class Speaking(Finding):
     """`ask`, `tell` and `send` by name, and refs."""
 
     # -- by name
 
     def message_parts(
-        self, target: object, type_: str, payload: Mapping[str, Any], viewer: Cell | None
+        self,
+        target: object,
+        type_: str,
+        payload: Mapping[str, Any] | None,
+        viewer: Cell | None,
+        fields: dict[str, Any] | None = None,
     ) -> tuple[Cell, Verb, dict[str, Any]]:
         """Find the receiver and the verb and check the payload."""
         rest = ""
@@ -67,6 +90,7 @@ class Speaking(Finding):
                 message=type_,
             )
         verb = self.verb_of(cell, type_)
+        payload = _merged(verb, payload, fields)
         if rest and verb.function is not None:
             payload = self._with_path(verb, payload, rest)
         if verb.function is None:
@@ -158,8 +182,7 @@ class Speaking(Finding):
             TimedOut: No reply in time.
             DaemonFailed: The handler crashed.
         """
-        given = fields if payload is None else {**payload, **fields}
-        cell, verb, kwargs = self.message_parts(address, type, given, viewer)
+        cell, verb, kwargs = self.message_parts(address, type, payload, viewer, fields)
         ask = Ask(cell, verb, KEYWORDS, kwargs, _timeout(timeout_s))
         ask.own_id = message_id
         value = await ask
@@ -184,8 +207,8 @@ class Speaking(Finding):
             MailboxFull: The receiver has no room.
             Refused: UnknownDaemon, UnknownMessage, BadPayload.
         """
-        given = fields if payload is None else {**payload, **fields}
         if isinstance(address, str) and is_pattern(address):
+            given = fields if payload is None else {**payload, **fields}
             for cell in list(self.registry.cells(address)):
                 try:
                     verb = self.verb_of(cell, type)
@@ -199,7 +222,7 @@ class Speaking(Finding):
                     self.scheduler.sent += 1
                     self.scheduler.bury(message, "mailbox-full")
             return
-        cell, verb, kwargs = self.message_parts(address, type, given, viewer)
+        cell, verb, kwargs = self.message_parts(address, type, payload, viewer, fields)
         message = Message(cell, verb, KEYWORDS, kwargs)
         message.own_id = message_id
         self.scheduler.tell(message)
@@ -221,8 +244,7 @@ class Speaking(Finding):
         Raises:
             TimedOut: No room in time.
         """
-        given = fields if payload is None else {**payload, **fields}
-        cell, verb, kwargs = self.message_parts(address, type, given, viewer)
+        cell, verb, kwargs = self.message_parts(address, type, payload, viewer, fields)
         ticket = Ask(cell, verb, KEYWORDS, {}, _timeout(timeout_s))
         message = Message(cell, verb, KEYWORDS, kwargs)
         message.own_id = message_id

@@ -11,10 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dan9.base.errors import Corrupt, Dan9Error, NotFound, NotSupported, from_form, to_form
+from dan9.base.errors import (
+    Conflict,
+    Corrupt,
+    Dan9Error,
+    NotFound,
+    NotSupported,
+    from_form,
+    to_form,
+)
 from dan9.base.events import SaveFailed, StateRestored
 from dan9.base.ports import DEFAULT_POLICY, Checkpoint, Entry, Known, StatePolicy
-from dan9.kernel.cell import BLOCKED, OWN_LOOP, Cell
+from dan9.kernel.cell import BLOCKED, OWN_LOOP, PAUSED, Cell
 from dan9.kernel.message import ANSWERED, KEYWORDS, PENDING, PRIORITY, Ask, Message, Verb
 from dan9.kernel.scheduler import Parking
 
@@ -251,32 +259,60 @@ class State:
     def accept(self, cell: Cell, message: Message) -> bool:
         """See a message to a durable daemon before it is queued; False: it was answered.
 
-        An id that was handled before is answered from the journal; one that is pending
-        waits with the first; a `send` is appended and acknowledged when the journal has it.
+        An id that was handled before is answered from the journal; one that is in hand
+        is answered with the first of its id; a `send` is appended, and acknowledged
+        when the journal has it.
         """
         journal = self.system.journal
-        cell.chill()
         if journal is None or message.verb.kind == PRIORITY or message.journalled:
             return True
+        if message.room_of is None and not isinstance(message, Ask):
+            return True  # a tell: at most once, as ever
+        in_hand = self._in_hand(cell)
+        repeats = in_hand.get(message.id)
+        if repeats is not None:
+            repeats.append(message)
+            return False
         seen = journal.seen(cell.address, message.id)
-        if seen.known is Known.NEW:
-            if isinstance(message, Ask):
-                message.journalled = True
-                return True
-            if message.room_of is None:
-                return True  # a tell: at most once, as ever
-            entry = self.entry_of(message)
-            message.journalled = True
-            ticket = message.room_of
-            journal.append(entry, lambda error: self._appended(message, ticket, error))
-            return True
         if seen.known is Known.HANDLED:
             self._answer(message, seen.reply)
-        elif message.room_of is not None:
-            cell.home.scheduler.settle(message.room_of, ANSWERED, None)
-        else:
-            cell.home.scheduler.reply(message, None)
-        return False
+            return False
+        if seen.known is not Known.NEW:
+            self._refuse(
+                message, Conflict(f"message {message.id} was given up", hint="use a new id")
+            )
+            return False
+        in_hand[message.id] = []
+        message.journalled = True
+        ticket = message.room_of
+        if ticket is not None:
+            journal.append(
+                self.entry_of(message), lambda error: self._appended(message, ticket, error)
+            )
+        return True
+
+    def _in_hand(self, cell: Cell) -> dict[str, list[Message]]:
+        cold = cell.chill()
+        if cold.ids_in_hand is None:
+            cold.ids_in_hand = {}
+        return cold.ids_in_hand
+
+    def _refuse(self, message: Message, error: Exception) -> None:
+        scheduler = message.cell.home.scheduler
+        if message.room_of is not None:
+            scheduler.reply_error(message.room_of, error)
+        scheduler.reply_error(message, error)
+
+    def abandon(self, cell: Cell) -> None:
+        """The incarnation has ended: who repeated what was in hand hears of it."""
+        cold = cell.cold
+        if cold is None or not cold.ids_in_hand:
+            return
+        repeats = cold.ids_in_hand
+        cold.ids_in_hand = None
+        for messages in repeats.values():
+            for message in messages:
+                self._refuse(message, self.system.lifecycle.not_running(cell, message))
 
     def _appended(self, message: Message, ticket: Ask, error: Exception | None) -> None:
         scheduler = message.cell.home.scheduler
@@ -306,28 +342,22 @@ class State:
         journal = self.system.journal
         assert journal is not None
         signature = message.verb.signature
-        if error is None:
-            form: dict[str, object] = {"ok": signature.wire(value)}
-            checkpoint = self.encode(cell)
-            if checkpoint is not None:
-                cold = cell.chill()
-                if checkpoint.blob == cold.last_blob:
-                    checkpoint = None
-                else:
-                    cold.last_blob = checkpoint.blob
-        else:
-            form = to_form(error)
-            checkpoint = None
+        form: dict[str, object]
+        form = {"ok": signature.wire(value)} if error is None else to_form(error)
+        checkpoint = self.encode(cell)
+        if checkpoint is not None:
+            cold = cell.chill()
+            if checkpoint.blob == cold.last_blob:
+                checkpoint = None
+            else:
+                cold.last_blob = checkpoint.blob
 
         def done(failure: Exception | None) -> None:
-            scheduler = cell.home.scheduler
+            repeats = self._in_hand(cell).pop(message.id, [])
+            for one in (message, *repeats):
+                self._conclude(one, value, failure or error)
             if failure is not None:
-                scheduler.reply_error(message, failure)
                 self.system.lifecycle.crashed(cell, None, failure)
-            elif error is not None:
-                scheduler.reply_error(message, error)
-            elif isinstance(message, Ask) and message.state == PENDING:
-                scheduler.settle(message, ANSWERED, value)
 
         journal.handled(
             self.entry_of(message),
@@ -336,6 +366,17 @@ class State:
             done,
             keep=max(1, self.policy_of(cell).keep),
         )
+
+    def _conclude(self, message: Message, value: object, error: Exception | None) -> None:
+        scheduler = message.cell.home.scheduler
+        if error is not None:
+            self._refuse(message, error)
+            return
+        ticket = message.room_of
+        if ticket is not None and ticket.state == PENDING:
+            scheduler.settle(ticket, ANSWERED, None)
+        if isinstance(message, Ask) and message.state == PENDING:
+            scheduler.settle(message, ANSWERED, value)
 
     def _answer(self, message: Message, reply: bytes) -> None:
         import msgspec
@@ -359,24 +400,51 @@ class State:
             return
         import msgspec
 
+        scheduler = cell.home.scheduler
         for entry in journal.pending(cell.address):
             verb = cell.home.behaviour.verbs.get(entry.type)
-            if verb is None or entry.deliveries >= MAX_DELIVERIES:
-                reason = "poison" if verb is not None else "unknown-message"
-                journal.bury(entry, reason)
-                self.system.dead_entry(cell, entry, reason)
+            if verb is None:
+                journal.bury(entry, "unknown-message")
+                self.system.dead_entry(cell, entry, "unknown-message")
                 continue
             kwargs = verb.signature.bind(msgspec.msgpack.decode(entry.payload))
             message = Message(cell, verb, KEYWORDS, kwargs)
             message.own_id = entry.id
             message.origin = entry.sender
             message.journalled = True
-            journal.redelivered(entry, lambda _, message=message: self._again(message))  # type: ignore[misc]
+            message.entry = entry
+            scheduler.stamp(message)
+            scheduler.enqueue(message)
 
-    def _again(self, message: Message) -> None:
-        scheduler = message.cell.home.scheduler
-        scheduler.stamp(message)
-        scheduler.enqueue(message)
+    def before(self, cell: Cell, message: Message) -> bool:
+        """See a redelivered message about to be handled; False: not yet, or not any more.
+
+        The delivery is counted in the journal before the handler sees it, and only then,
+        so that messages that merely wait in the queue are never taken for poison.
+        """
+        journal = self.system.journal
+        entry: Any = message.entry
+        if journal is None or entry is None:
+            return True
+        scheduler = cell.home.scheduler
+        if entry.deliveries >= MAX_DELIVERIES:
+            journal.bury(entry, "poison")
+            scheduler.bury(message, "poison")
+            return False
+        message.entry = None
+        message.next = cell.head
+        cell.head = message
+        if cell.tail is None:
+            cell.tail = message
+        cell.depth += 1
+        cell.gate |= PAUSED
+
+        def counted(_: Exception | None) -> None:
+            cell.gate &= ~PAUSED
+            scheduler.make_runnable(cell)
+
+        journal.redelivered(entry, counted)
+        return False
 
 
 async def _capture(_: object, then: Any, state: State) -> None:

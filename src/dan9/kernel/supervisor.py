@@ -88,7 +88,7 @@ class Supervision:
         self.scheduler = system.scheduler
         self.is_going_down = False
 
-    # -- who belongs to whom ------------------------------------------------------------------------
+    # -- who belongs to whom -------------------------------------------------------------
 
     def adopt(self, parent: Cell, child: Cell) -> None:
         """Make `child` a child of `parent`."""
@@ -132,7 +132,7 @@ class Supervision:
             self.scheduler.cancel_timer(cold.pending)
             cold.pending = 0
 
-    # -- what happens when a child ends -----------------------------------------------------------------
+    # -- what happens when a child ends --------------------------------------------------
 
     def exited(self, cell: Cell, reason: Reason) -> None:
         """Decide about a child that has ended, and do it."""
@@ -286,16 +286,16 @@ class Supervision:
     def _is_leaving(self, parent: Cell) -> bool:
         return parent.cold is None or parent.cold.stopping is not None or parent.instance is None
 
-    # -- stopping -----------------------------------------------------------------------------------------
+    # -- stopping ------------------------------------------------------------------------
 
-    async def stop_children(self, parent: Cell) -> None:
+    async def stop_children(self, parent: Cell, *, drain: bool = False) -> None:
         """Stop a daemon's children in reverse order of start, and forget them."""
         cold = parent.cold
         if cold is None or not cold.children:
             return
         for child in reversed(list(cold.children.values())):
             self.forget_restart(child)
-            await self.system.lifecycle.stop(child, SHUTDOWN)
+            await self.system.lifecycle.stop(child, SHUTDOWN, drain=drain)
             self.forget(child)
 
 
