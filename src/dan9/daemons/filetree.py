@@ -248,15 +248,18 @@ class FileTree:
         end, up to the limit.
         """
         limit = self.max_read_bytes + 1 if length is None else length
+        # The buffer grows from 8 KiB: one of 1 MiB costs more than reading a small file.
+        ask = 8192 if length is None else 1 << 20
         pieces: list[bytes] = []
         with refusing(path):
             while limit > 0:
-                piece = os.pread(fd, min(limit, 1 << 20), offset)
+                piece = os.pread(fd, min(limit, ask), offset)
                 if not piece:
                     break
                 pieces.append(piece)
                 offset += len(piece)
                 limit -= len(piece)
+                ask = min(ask * 4, 1 << 20)
         if length is None and limit == 0:
             raise too_large(path, offset, self.max_read_bytes)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
