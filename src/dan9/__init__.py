@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing.TYPE_CHECKING by name: typing itself costs half of the import
 if TYPE_CHECKING:
+    from typing import Any
+
     from dan9.base.duration import Duration, Time
     from dan9.base.errors import (
         AddressInUse,
@@ -100,7 +102,7 @@ _HOMES = {
     "on": "dan9.kernel.daemon",
 }
 
-__all__ = [  # noqa: PLE0604, PLE0605  (the table above is the list; a test compares them)
+__all__ = [
     "AddressInUse",
     "AskCycle",
     "Backoff",
