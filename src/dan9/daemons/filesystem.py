@@ -4,10 +4,10 @@ Confinement, looking and changing are done next door (`beneath`, `filetree`,
 `filechange`, `filewatch`), where nothing knows of daemons. Here is decided what runs on
 the loop and what in a thread, in which order, and who owns what is open.
 
-Small reads run on the loop: an ask for a KiB took 116 µs in all, of which the file 38, and 387
-by way of a thread; 64 KiB took 127 and 469. What changes something, walks a tree or reads more runs in a thread, and
-messages do not wait for each other; only the messages of one sender do: what he wrote
-before he reads, he reads.
+Small reads run on the loop: an ask for a KiB took 116 µs in all, of which the file 38,
+and 387 by way of a thread; 64 KiB took 127 and 469. What changes something, walks a
+tree or reads more runs in a thread, and messages do not wait for each other; only the
+messages of one sender do: what he wrote before he reads, he reads.
 """
 
 from __future__ import annotations
