@@ -27,7 +27,7 @@ class Greeter(Daemon):
     served: int = 0
 
     @on
-    async def data(self, connection_id: str, data: bytes, **_more: object) -> None:
+    async def data(self, connection_id: str, data: bytes) -> None:
         """Answer a request; `data` is what arrived on a connection."""
         status = "200 OK" if data.startswith(b"GET / ") else "404 Not Found"
         reply = f"HTTP/1.0 {status}\r\nContent-Length: {len(PAGE)}\r\n\r\n{PAGE}"
@@ -36,11 +36,11 @@ class Greeter(Daemon):
         self.served += 1
 
     @on
-    def accepted(self, **_more: object) -> None:
+    def accepted(self, connection_id: str, listener_id: str, peer: str) -> None:
         """Somebody connected; what they say comes as `data`."""
 
     @on
-    def closed(self, **_more: object) -> None:
+    def closed(self, connection_id: str, reason: str) -> None:
         """They left."""
 
 
