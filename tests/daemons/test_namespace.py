@@ -436,8 +436,8 @@ def test_ns_prints_commands_that_rebuild_the_view() -> None:
         await bind(s, "/x", "c", order="after", create=True)
         await s.ask(NS, "unbind", path="/srv")
         lines = await s.ask(NS, "ns")
-        assert "mount /fs d9://filesystem/system/filesystem" in lines
-        assert "bind /x d9://echo/demo/c --after --create" in lines
+        assert "dan9 mount /fs d9://filesystem/system/filesystem" in lines
+        assert "dan9 bind /x d9://echo/demo/c --after --create" in lines
         again = read_script(lines)
         assert write_script(again) == lines
         for path in ("/x", "/x/y", "/x/inside/q", "/fs/etc"):

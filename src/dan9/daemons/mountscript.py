@@ -4,6 +4,7 @@ The commands are made against a second table that follows along: each is spelled
 simply as leads to the very same place in what has been rebuilt so far, and with the
 place spelled out (`#/net`, `d9://type/group/name/path`) where a plain path would not.
 So the script is right by construction, whatever was bound, masked and unbound before.
+`dan9 ns | sh` rebuilds it in another node.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def write_script(table: MountTable) -> list[str]:
         path = _spell(again, place)
         for index, member in enumerate(members):
             order: Order = "after" if index else "replace"
-            words = [member.verb, path, text_of_place(member.place)]
+            # `dan9 mount` has no --create; what was mounted to create is bound to create.
+            verb = "bind" if member.create else member.verb
+            words = ["dan9", verb, path, text_of_place(member.place)]
             if index:
                 words.append("--after")
             if member.create:
@@ -57,6 +60,8 @@ def read_script(lines: Iterable[str]) -> MountTable:
     table = MountTable()
     for number, line in enumerate(lines, 1):
         words = shlex.split(line, comments=True)
+        if words[:1] == ["dan9"]:
+            del words[0]
         if not words:
             continue
         flags = {word for word in words if word.startswith("--")}
