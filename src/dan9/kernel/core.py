@@ -37,7 +37,7 @@ class Core:
     name: str
     clock: Clock
     seed: int
-    random: Random  # noqa: TID251  (the name of the generator, not the module)
+    random: Random
     copying: bool
     store: Store | None
     journal: Journal | None

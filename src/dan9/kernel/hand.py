@@ -66,7 +66,7 @@ class Hand(Runnable):
         self.callbacks: list[tuple[Callable[[object], object], object]] | None = None
         self.result_: object = None
         self.error: BaseException | None = None
-        self.started_at: float = 0.0
+        self.began: float = 0.0  # when, if this handling is timed
 
     # -- what asyncio asks of a task ------------------------------------------------------
 

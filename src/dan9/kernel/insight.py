@@ -123,13 +123,13 @@ class Insight(Finding):
                 "busy": 0.0,
             }
         )
-        times = self.scheduler.times.get(cell)
-        if times is not None:
-            found["handler-p50"] = times.percentile(0.5)
-            found["handler-p99"] = times.percentile(0.99)
-            if uptime > 0:
-                found["busy"] = min(1.0, times.total_s / uptime)
         if cold is not None:
+            times: Any = cold.samples
+            if times is not None:
+                found["handler-p50"] = times.percentile(0.5)
+                found["handler-p99"] = times.percentile(0.99)
+                if uptime > 0:
+                    found["busy"] = min(1.0, cold.busy_s / uptime)
             found.update(cold.own_metrics)
         return found
 

@@ -54,6 +54,7 @@ from dan9.kernel.scheduler import Parking, Ports, Scheduler, TimerHandle
 from dan9.kernel.speaking import Speaking
 from dan9.kernel.state import State
 from dan9.kernel.supervisor import ChildSpec, Supervision, Supervisor
+from dan9.kernel.watchdog import Watchdog
 from dan9.kernel.watching import Watching
 
 if TYPE_CHECKING:
@@ -130,6 +131,9 @@ class _KernelPorts(Ports):
 
     def settled(self, cell: Cell) -> None:
         self.system.lifecycle.settled(cell)
+
+    def woken(self) -> None:
+        self.system.watchdog.wake()
 
     def stepped(self) -> None:
         hook = self.system.on_step
@@ -217,6 +221,7 @@ class System(Speaking, Watching, Insight):
         self._event_sinks: dict[int, Callable[[Event], None]] = {}
         self.slow_steps: deque[SlowStep] = deque(maxlen=100)
         self.host: object = None  # boot keeps what it needs to end here
+        self.watchdog = Watchdog(self)
         self._numbers = 0
         self._foreign_verbs: dict[str, Verb] = {}
         self._changed_at: dict[Cell, tuple[int, ...]] = {}
@@ -249,6 +254,8 @@ class System(Speaking, Watching, Insight):
         logs.find_hub = _current_hub
         _LIVE.append(self)
         self.is_up = True
+        if not scheduler.one_thread:
+            self.watchdog.start()
         root = self._add(_Root, "kernel", "system")
         self._root = root
         root.chill().unsupervised = True
@@ -294,6 +301,7 @@ class System(Speaking, Watching, Insight):
             if inspect.isawaitable(outcome):
                 await outcome
         self.is_up = False
+        self.watchdog.stop()
         _LIVE.remove(self)
         scheduler = self.scheduler
         scheduler.timers.clear()
@@ -691,8 +699,9 @@ class _EndWatch:
 def gather(*asks: object, return_errors: bool = False) -> Gather:
     """Wait for many asks at once.
 
-    As in `results = await gather(a.add(1), b.add(2))`. All are sent before the first reply is awaited; one wake-up for all of them, which is
-    what makes it several times faster than `asyncio.gather`.
+    As in `results = await gather(a.add(1), b.add(2))`. All are sent before the first
+    reply is awaited, and there is one wake-up for all of them, which is what makes it
+    several times faster than `asyncio.gather`.
 
     Args:
         asks: What calling refs' messages returned.

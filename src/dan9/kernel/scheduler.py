@@ -27,11 +27,12 @@ import threading
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i64, mypyc_attr
 
 from dan9.base.errors import AskCycle, Dan9Error, NotRunning, Refused, UnknownMessage
+from dan9.base.histogram import Histogram
 from dan9.kernel.cell import (
     BLOCKED,
     BUSY,
@@ -84,6 +85,7 @@ BATCH: Final = 32
 TURN_S: Final = 0.001
 DEFAULT_TIMEOUT_S: Final = 5.0
 BUCKET_S: Final = 0.25
+SAMPLED: Final = 15  # one handling in 16 is timed
 
 # What became of a message that was to be queued.
 ENQUEUED: Final = 0
@@ -325,8 +327,9 @@ class Scheduler:
         self.control: deque[Message] = deque()
         self.in_turn = False
         self.wanted = False
-        self.turns: int = 0
-        self.step_began: float = 0.0
+        self.turns: i64 = 0
+        self.steps: i64 = 0
+        self.is_watched = True
         # what is in hand
         self.current: Message | None = None
         self.current_cell: Cell | None = None
@@ -351,7 +354,6 @@ class Scheduler:
         self.dead: int = 0
         self.late: int = 0
         self.duplicated: int = 0
-        self.times: dict[Cell, Any] = {}
 
     # -- time ----------------------------------------------------------------------------
 
@@ -829,9 +831,10 @@ class Scheduler:
             return
         self.in_turn = True
         self.turns += 1
-        now = self.now = self.step_began = self.monotonic()
+        now = self.now = self.monotonic()
         until = now + TURN_S
-        self.ports.woken()
+        if not self.is_watched:
+            self.ports.woken()
         try:
             if self.shuffle is not None:
                 self.turn_shuffled()
@@ -857,7 +860,7 @@ class Scheduler:
                     self.budget -= 1
                     self.step(runnable)
                 if self.budget <= 0:
-                    now = self.now = self.step_began = self.monotonic()
+                    now = self.now = self.monotonic()
                     if now >= until:
                         break
                     self.budget = BATCH
@@ -956,6 +959,10 @@ class Scheduler:
             return
         self.current = message
         self.current_cell = cell
+        self.steps += 1
+        began = 0.0
+        if self.steps & SAMPLED == 0 and cell.handled > SAMPLED:
+            began = self.monotonic()
         shape = message.shape
         try:
             if shape == ONE_ARG:
@@ -977,13 +984,24 @@ class Scheduler:
             self.raised(cell, message, error)
             return
         if verb.is_async:
-            self.begin(cell, message, value)
+            self.begin(cell, message, value, began)
             return
         self.current = None
         self.current_cell = None
         if verb.concurrent != 1:
             self.free_slot(cell, verb)
+        if began != 0.0:
+            self.sample(cell, self.monotonic() - began)
         self.finish(cell, message, value)
+
+    def sample(self, cell: Cell, took_s: float) -> None:
+        """Keep the time of one handling in `SAMPLED + 1`."""
+        cold = cell.chill()
+        times = cold.samples
+        if times is None:
+            times = cold.samples = Histogram()
+        times.add(took_s)
+        cold.busy_s += took_s * (SAMPLED + 1)
 
     def finish(self, cell: Cell, message: Message, value: object) -> None:
         """Count a handled message and send its reply."""
@@ -1056,9 +1074,10 @@ class Scheduler:
 
     # -- coroutines ----------------------------------------------------------------------
 
-    def begin(self, cell: Cell, message: Message, coroutine: object) -> None:
+    def begin(self, cell: Cell, message: Message, coroutine: object, began: float) -> None:
         """Take an async handler in hand and make its first step."""
         hand = CoroutineHand(cell, message, coroutine, None)
+        hand.began = began
         if message.verb.concurrent == 1:
             hand.blocking = True
             cell.gate |= BUSY
@@ -1093,6 +1112,7 @@ class Scheduler:
             return
         cell = hand.cell
         loop = self.loop
+        self.steps += 1
         self.current = hand.message
         self.current_cell = cell
         self.current_hand = hand
@@ -1235,6 +1255,8 @@ class Scheduler:
             verb = message.verb
             if verb.concurrent != 1:
                 self.free_slot(cell, verb)
+            if hand.began != 0.0:
+                self.sample(cell, self.monotonic() - hand.began)
             if error is None:
                 self.finish(cell, message, hand.result_)
             elif isinstance(error, asyncio.CancelledError):

@@ -9,7 +9,7 @@ from typing import Any
 from dan9.base.copying import copy_payload, copy_reply
 from dan9.base.duration import parse_duration
 from dan9.base.errors import BadPayload, Dan9Error, MailboxFull
-from dan9.base.events import DeadLetter, Event, LogEntry, MailboxHigh
+from dan9.base.events import DeadLetter, Event, LogEntry, MailboxHigh, SlowStep
 from dan9.kernel import log as logs
 from dan9.kernel.cell import WATCHED, Cell
 from dan9.kernel.core import Core
@@ -68,6 +68,16 @@ class Watching(Core):
     @log_sink.setter
     def log_sink(self, sink: Callable[[LogEntry], None] | None) -> None:
         self.log_hub.sink = sink
+
+    def slow_step(self, event: SlowStep) -> None:
+        """Keep and tell what held the node for too long."""
+        self.slow_steps.append(event)
+        self.emit(event)
+        self.logger(event.address or "kernel").warning(
+            "%s held the node for %.0f ms: run blocking code with @on(thread=True)",
+            event.message or "a step",
+            event.took_s * 1000,
+        )
 
     def bury(self, message: Message, reason: str) -> None:
         """Keep a dead letter and tell its asker."""
