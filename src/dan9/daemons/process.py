@@ -444,12 +444,8 @@ class Process(Daemon, type="process"):
             process_rules.limits_of(limits),
         )
 
-    async def _start(
-        self, order: Order, *, stdin: bool, kept_bytes: int, brief: bool = False
-    ) -> Child:
-        child = await self._family.start(
-            order, stdin=stdin, kept_bytes=kept_bytes, now=self.clock.now(), brief=brief
-        )
+    async def _start(self, order: Order, **how: Any) -> Child:
+        child = await self._family.start(order, now=self.clock.now(), **how)
         self._d9_count("started")
         return child
 
@@ -460,9 +456,12 @@ class Process(Daemon, type="process"):
         try:
             if watch is not None:
                 order = order.with_env(await watch.prepare())
-            child = await self._start(order, stdin=job.stdin != b"", kept_bytes=self.output_bytes)
-            self._jobs[child.pid] = job
-            job.begin(child)
+            child = await self._start(
+                order,
+                stdin=job.stdin != b"",
+                kept_bytes=self.output_bytes,
+                attach=lambda child: self._attach(job, child, watch),
+            )
             if job.stdin and child.stdin is not None:
                 self._task(child.stdin.finish(job.stdin))
             if watch is not None:
@@ -475,6 +474,12 @@ class Process(Daemon, type="process"):
             child.flow()
         self._task(self._tend(job, child))
         return child
+
+    def _attach(self, job: Job, child: Child, watch: ReadyWatch | None) -> None:
+        self._jobs[child.pid] = job
+        job.begin(child)
+        if watch is not None:
+            watch.attach(child)
 
     async def _see_ready(self, job: Job, child: Child, watch: ReadyWatch) -> None:
         try:

@@ -342,8 +342,8 @@ class Child:
         return take
 
     def _offer(self, name: str, lines: list[str]) -> None:
-        for hook in list(self._line_hooks):
-            for line in lines:
+        for line in lines:
+            for hook in list(self._line_hooks):
                 hook(name, line)
         if not self._listening or not lines:
             return

@@ -81,7 +81,14 @@ class Family:
         return child
 
     async def start(
-        self, order: Order, *, stdin: bool, kept_bytes: int, now: float, brief: bool = False
+        self,
+        order: Order,
+        *,
+        stdin: bool,
+        kept_bytes: int,
+        now: float,
+        brief: bool = False,
+        attach: Callable[[Child], None] | None = None,
     ) -> Child:
         """Start one process.
 
@@ -92,6 +99,8 @@ class Family:
             now: The time, for the record.
             brief: It is one command: keep the beginning of its output rather than the
                 end, and do not know it any more once it has ended.
+            attach: Called with the process before anything it prints is looked at; it may
+                have ended by then.
 
         Raises:
             NoSpace: As many run already as may.
@@ -121,6 +130,8 @@ class Family:
         child.started = now
         self._forget(pid)  # the number was used before
         self._children[pid] = child
+        if attach is not None:
+            attach(child)
         early = self._early.pop(pid, None)
         if early is not None:
             self._over(child, early)

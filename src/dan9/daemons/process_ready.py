@@ -47,6 +47,7 @@ class ReadyWatch:
         self._notify: socket.socket | None = None
         self._file = Path(cwd, readiness.value)
         self._before = self._stamp()
+        self._matched: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def prepare(self) -> dict[str, str]:
         """Look around before the start; return what to add to the environment.
@@ -69,6 +70,20 @@ class ReadyWatch:
         name = listener.getsockname()
         return {"NOTIFY_SOCKET": "@" + os.fsdecode(name).lstrip("\0")}
 
+    def attach(self, child: Child) -> None:
+        """Look at every line from the first one on."""
+        if self._readiness.kind != "line":
+            return
+        pattern = re.compile(self._readiness.value)
+
+        def look(_stream: str, line: str) -> None:
+            if pattern.search(line):
+                forget()
+                if not self._matched.done():
+                    self._matched.set_result(None)
+
+        forget = child.on_line(look)
+
     async def ready(self, child: Child, within_s: float) -> None:
         """Return when it is ready.
 
@@ -76,13 +91,12 @@ class ReadyWatch:
             NotRunning: It ended before; the hint has its last words.
             NotReadyInTime: It neither did nor ended within `within_s` seconds.
         """
-        sign = asyncio.ensure_future(self._sign(child))
+        sign = asyncio.ensure_future(self._sign())
         try:
             await asyncio.wait(
                 (sign, child.exit), timeout=within_s, return_when=asyncio.FIRST_COMPLETED
             )
-            if sign.done():
-                sign.result()
+            if sign.done() or self._matched.done():
                 return
         finally:
             sign.cancel()
@@ -112,30 +126,16 @@ class ReadyWatch:
             case _:
                 return "it sent no READY=1"
 
-    async def _sign(self, child: Child) -> None:
+    async def _sign(self) -> None:
         match self._readiness.kind:
             case "line":
-                await self._line(child)
+                await self._matched
             case "notify":
                 await self._notified()
             case "port":
                 await self._look_for(self._answers)
             case _:
                 await self._look_for(self._appeared)
-
-    async def _line(self, child: Child) -> None:
-        pattern = re.compile(self._readiness.value)
-        seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def look(_stream: str, line: str) -> None:
-            if not seen.done() and pattern.search(line):
-                seen.set_result(None)
-
-        forget = child.on_line(look)
-        try:
-            await seen
-        finally:
-            forget()
 
     async def _notified(self) -> None:
         assert self._notify is not None
