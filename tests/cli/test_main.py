@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +113,14 @@ def test_json_with_a_map_is_the_payload() -> None:
 def test_an_error_is_one_line(error: Dan9Error, expected: str) -> None:
     """What, where, what to do next; nothing that moves the cursor."""
     assert error_line(error) == expected
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_reference_page_has_every_verb_and_option(name: str) -> None:
+    """What the table takes stands in its row of the page."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    (row,) = (line for line in rows if f"`{name}`" in line.split("|")[1])
+    for option in VERBS[name].options:
+        spellings = [one for one in option.names if one.startswith("-")]
+        assert not spellings or any(f"{one}" in row for one in spellings), (name, spellings)

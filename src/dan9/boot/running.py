@@ -12,14 +12,12 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dan9.boot.host import NodeHost
 from dan9.boot.loading import load_manifest
 from dan9.edge.discovery import private_directory, state_dir
 from dan9.kernel.kernel import System
-
-if TYPE_CHECKING:
-    from dan9.boot.host import NodeHost
 
 __all__ = ["run_node"]
 
@@ -65,7 +63,8 @@ async def _serve(system: System, on_ready: Callable[[dict[str, Any]], None]) -> 
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, ending.set)
     async with system:
-        host: NodeHost = system.host
+        host = system.host
+        assert isinstance(host, NodeHost)
         host.ending = ending
         on_ready({**host.facts(), "daemons": len(system.addresses())})
         await ending.wait()

@@ -90,6 +90,10 @@ def _json_payload(text: str) -> dict[str, Any]:
 def _schema(session: Session, address: str, type_: str) -> dict[str, Any] | None:
     """Fetch the schema of one message; none if the daemon has no such message (it will say so)."""
     target = session.targets(address)[0]
+    if target.startswith("/"):
+        # Into a union: the member that will get it knows its messages, the union does not.
+        found_at = session.ask(_NAMESPACE, "lookup", path=target, create=True)
+        target = found_at["address"] or target
     wanted = type_.replace("_", "-")
     for message in session.ask(target, "describe")["messages"]:
         if message["type"] == wanted:

@@ -202,7 +202,13 @@ def ls(page: Page, rows: list[Any]) -> list[str]:
     """Print the entries of a place in the namespace."""
     if not all(isinstance(row, Mapping) for row in rows):
         return value_lines(page, rows)
-    return value_lines(page, rows) if rows else ["(nothing is bound here)"]
+    if not rows:
+        return ["(nothing is bound here)"]
+    wanted = ["name", "kind", "address", "target", "size", "mtime"]
+    columns = [key for key in wanted if any(row.get(key) not in {None, ""} for row in rows)]
+    if all(row.get("target") in {None, "", row.get("address")} for row in rows):
+        columns = [key for key in columns if key != "target"]
+    return page.table(rows, columns or list(rows[0]), {"mtime": _when})
 
 
 def reload(page: Page, rows: list[dict[str, Any]]) -> list[str]:

@@ -120,7 +120,7 @@ class Page:
         width = max(len(str(key)) for key in facts)
         lines = []
         for key, value in facts.items():
-            text = _known(str(key), value) or _short(value)
+            text = "-" if value in ([], {}, "") else _known(str(key), value) or _short(value)
             if key == "state":
                 text = self.state(text)
             first, *more = text.split("\n")
