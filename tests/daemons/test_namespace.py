@@ -119,6 +119,7 @@ def test_a_message_to_a_path_reaches_the_daemon_with_the_rest() -> None:
             await s.ask("/x/a/deep", "say", path="/own")
         with pytest.raises(BadPayload, match="takes no path"):
             await s.ask("/x/a/deep", "plain", word="hi")
+        assert await s.ask("/x/a/deep", "ping") == "pong"
 
     with_namespace(main)
 

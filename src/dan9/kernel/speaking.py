@@ -25,7 +25,7 @@ from dan9.base.errors import (
 from dan9.kernel.cell import Cell
 from dan9.kernel.daemon import Daemon
 from dan9.kernel.finding import Finding
-from dan9.kernel.message import IN_HAND, KEYWORDS, Ask, Message, Verb
+from dan9.kernel.message import IN_HAND, KEYWORDS, ORDINARY, Ask, Message, Verb
 from dan9.kernel.ref import Ref
 
 __all__ = ["Speaking"]
@@ -91,7 +91,8 @@ class Speaking(Finding):
             )
         verb = self.verb_of(cell, type_)
         payload = _merged(verb, payload, fields)
-        if rest and verb.function is not None:
+        if rest and verb.function is not None and verb.kind == ORDINARY:
+            # What every daemon answers is about the daemon, wherever the path goes on to.
             payload = self._with_path(verb, payload, rest)
         if verb.function is None:
             return cell, verb, self._path_for_loop(payload, rest)
