@@ -89,3 +89,13 @@ def test_the_text_ends_with_the_hint() -> None:
     """One line says what and what next."""
     assert str(Refused("no", hint="try again")) == "no (try again)"
     assert str(Refused("no")) == "no"
+
+
+def test_a_users_class_does_not_take_a_codes_place() -> None:
+    """`timed-out` is TimedOut, whoever derives from it."""
+
+    class Later(Refused, TimedOut):
+        code = "timed-out"
+
+    assert Later.code == TimedOut.code
+    assert type(from_form({"code": "timed-out", "text": "too late"})) is TimedOut

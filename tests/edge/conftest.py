@@ -42,7 +42,7 @@ class FakeNode:
         self,
         sender: str,
         to: str,
-        type: str,  # noqa: A002
+        type: str,
         payload: dict[str, Any],
         *,
         timeout_s: float | None,
@@ -70,7 +70,7 @@ class FakeNode:
             callback(False, to_form(UnknownMessage(f"no message {type}", message=type)))
         return None
 
-    def wire_send(self, sender: str, to: str, type: str, *args: Any, **options: Any) -> None:  # noqa: A002
+    def wire_send(self, sender: str, to: str, type: str, *args: Any, **options: Any) -> None:
         callback = options["callback"]
         self.heard.append(("send", sender, to, type, *args))
         callback(True, None)
@@ -79,7 +79,7 @@ class FakeNode:
         self,
         sender: str,
         to: str,
-        type: str,  # noqa: A002
+        type: str,
         payload: dict[str, Any],
         *,
         message_id: str | None,

@@ -366,9 +366,12 @@ def from_form(form: dict[str, object]) -> Dan9Error:
     """Build the error that `to_form` described; an unknown code gives a `Refused`."""
     body = form.get("error", form)
     assert isinstance(body, dict)
+    # A code's own class is the one that stands here; users' classes may share it.
     known: dict[str, type[Dan9Error]] = {Refused.code: Refused}
+    for cls in map(globals().get, __all__):
+        if isinstance(cls, type) and issubclass(cls, Dan9Error):
+            known.setdefault(cls.code, cls)
     _by_code(Dan9Error, known)
-    known[Refused.code] = Refused
     code = str(body.get("code", "error"))
     cls = known.get(code, Refused)
     facts = {key: str(body.get(key, "")) for key in ("hint", "address", "message", "at", "trace")}

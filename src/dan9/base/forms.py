@@ -44,7 +44,7 @@ _AS_IS: Final = frozenset({str, bytes, bool, type(None)})
 
 def plain_of(value: object) -> object:
     """Return the value as plain data for Python: maps with underscores, lists, text, numbers."""
-    return _walk(value, wire=False)
+    return _walk(value, False)
 
 
 def wire_of(value: object) -> object:
@@ -54,36 +54,54 @@ def wire_of(value: object) -> object:
         BadPayload: Something in it has no form outside Python, is nan or
             infinite, or a map has a key that is no text.
     """
-    return _walk(value, wire=True)
+    return _walk(value, True)
 
 
-def _walk(value: object, *, wire: bool) -> object:
+def _walk(value: Any, wire: bool) -> object:
     kind = type(value)
     if kind in _AS_IS:
         return value
     if kind is int:
-        return number_out(value) if wire else value  # type: ignore[arg-type]  # narrowed by kind
+        return number_out(value) if wire else value
     if kind is float:
-        return finite(value) if wire else value  # type: ignore[arg-type]  # narrowed by kind
+        return finite(value) if wire else value
     if kind is dict:
-        return _map(value, wire)  # type: ignore[arg-type]  # narrowed by kind
+        return _map(value, wire)
     if kind is list:
-        items = [_walk(item, wire=wire) for item in value]  # type: ignore[attr-defined]
-        same = all(new is old for new, old in zip(items, value, strict=True))  # type: ignore[call-overload]
-        return value if same else items
+        return _list(value, wire)
     return _rare(value, wire)
 
 
 def _map(value: dict[Any, object], wire: bool) -> dict[Any, object]:
-    out = {key: _walk(item, wire=wire) for key, item in value.items()}
-    if wire:
-        for key in out:
-            if not isinstance(key, str):
-                raise BadPayload(
-                    f"a map has the key {key!r}: map keys are text", hint="use text as key"
-                )
-    same = all(out[key] is item for key, item in value.items())
-    return value if same else out
+    """The map itself, or a copy from the first value on that changes."""
+    out: dict[Any, object] | None = None
+    for key, item in value.items():
+        if wire and not isinstance(key, str):
+            raise BadPayload(
+                f"a map has the key {key!r}: map keys are text", hint="use text as key"
+            )
+        if type(item) in _AS_IS:
+            continue
+        new = _walk(item, wire)
+        if new is not item:
+            if out is None:
+                out = dict(value)
+            out[key] = new
+    return value if out is None else out
+
+
+def _list(value: list[object], wire: bool) -> list[object]:
+    """The list itself, or a copy from the first item on that changes."""
+    out: list[object] | None = None
+    for index, item in enumerate(value):
+        if type(item) in _AS_IS:
+            continue
+        new = _walk(item, wire)
+        if new is not item:
+            if out is None:
+                out = list(value)
+            out[index] = new
+    return value if out is None else out
 
 
 def _rare(value: object, wire: bool) -> object:
@@ -95,24 +113,23 @@ def _rare(value: object, wire: bool) -> object:
     names = record_names(type(value))
     if names is not None:
         return {
-            (kebab(name) if wire else name): _walk(getattr(value, name), wire=wire)
-            for name in names
+            (kebab(name) if wire else name): _walk(getattr(value, name), wire) for name in names
         }
     if isinstance(value, (list, tuple)):
-        return [_walk(item, wire=wire) for item in value]
+        return [_walk(item, wire) for item in value]
     if isinstance(value, Mapping):
         return _map(dict(value), wire)
     if isinstance(value, (set, frozenset)):
-        items = [_walk(item, wire=wire) for item in value]
+        items = [_walk(item, wire) for item in value]
         try:
             return sorted(items)  # type: ignore[type-var]  # if they cannot be, by their text
         except TypeError:
             return sorted(items, key=repr)  # the order of a set is never seen outside
     for test, convert in _RARE:
         if test in {cls.__name__ for cls in type(value).__mro__}:
-            return _walk(convert(value), wire=wire)
+            return _walk(convert(value), wire)
     if isinstance(value, (str, int, float, bytes)):  # subclasses: IntEnum, NewType-like
-        return _walk(_base_of(value), wire=wire)
+        return _walk(_base_of(value), wire)
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     if wire:

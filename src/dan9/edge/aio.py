@@ -10,8 +10,7 @@ calls.
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator, Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -39,6 +38,7 @@ from dan9.edge.protocol import (
     Welcome,
     decode_from_node,
     decode_welcome,
+    keep_freed_memory,
 )
 
 __all__ = ["AsyncClient", "connect_async"]
@@ -48,6 +48,7 @@ async def connect_async(
     name_or_path: str | None = None, *, client: str = "python-asyncio"
 ) -> AsyncClient:
     """Connect to a node of this user. Arguments and errors are those of `connect`."""
+    keep_freed_memory()
     path = choose_socket(name_or_path)
     loop = asyncio.get_running_loop()
     try:
@@ -138,7 +139,7 @@ class AsyncClient(asyncio.Protocol):
 
     # ----------------------------------------------------------------- messages
 
-    async def ask(
+    def ask(
         self,
         to: str,
         type: str,
@@ -148,12 +149,12 @@ class AsyncClient(asyncio.Protocol):
         timeout_s: float | None = DEFAULT,
         message_id: str | None = None,
         **fields: Any,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Ask a daemon and return its reply; see `Client.ask`. Cancelling it cancels the ask."""
         body = {**payload, **fields} if payload else fields
-        return await self._call("ask", to, type, body, timeout_s, message_id)
+        return self._call("ask", to, type, body, timeout_s, message_id)
 
-    async def send(
+    def send(
         self,
         to: str,
         type: str,
@@ -163,10 +164,10 @@ class AsyncClient(asyncio.Protocol):
         timeout_s: float | None = DEFAULT,
         message_id: str | None = None,
         **fields: Any,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Tell a daemon, and wait until the message is in its mailbox."""
         body = {**payload, **fields} if payload else fields
-        await self._call("send", to, type, body, timeout_s, message_id)
+        return self._call("send", to, type, body, timeout_s, message_id)
 
     def tell(
         self,
@@ -183,8 +184,7 @@ class AsyncClient(asyncio.Protocol):
 
     async def flush(self) -> None:
         """Wait until the node has taken everything that was told so far."""
-        self._number += 1
-        await self._wait(Request("ping", self._number), self._number, math.inf)
+        await self._wait(Request("ping"), None)
 
     async def events(self) -> AsyncIterator[Event]:
         """Yield what daemons tell this client; see `Client.events`."""
@@ -228,33 +228,28 @@ class AsyncClient(asyncio.Protocol):
         message_id: str | None,
     ) -> Any:
         request = request_of(kind, to, type_, payload, timeout_s, message_id)
-        self._number = number = self._number + 1
-        request.id = number
         limit = request.timeout
-        if isinstance(limit, (int, float)):
-            try:
-                return await self._wait(request, number, limit + GRACE_S)
-            except _Late:
-                raise timed_out(to, type_, limit) from None
-        return await self._wait(request, number, math.inf)
+        if not isinstance(limit, (int, float)):
+            return await self._wait(request, None)
+        try:
+            return await self._wait(request, limit + GRACE_S)
+        except _Late:
+            raise timed_out(to, type_, limit) from None
 
-    async def _wait(self, request: Request, number: int, timeout_s: float) -> Any:
+    def _wait(self, request: Request, timeout_s: float | None) -> Awaitable[Any]:
+        """Send a request; return what gives its answer."""
+        self._number = number = request.id = self._number + 1
         self._say(request)
         future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting[number] = future
-        late = None
-        if timeout_s != math.inf:
+        if timeout_s is not None:
             late = self._loop.call_later(timeout_s, _set_late, future)
-        try:
-            return await future
-        except (asyncio.CancelledError, _Late):
-            if self._broken is None:
-                self._say(Request("cancel", number))
-            raise
-        finally:
-            if late is not None:
-                late.cancel()
-            self._waiting.pop(number, None)
+            future.add_done_callback(lambda _: late.cancel())
+        return _Answer(self, number, future)
+
+    def _cancel(self, number: int) -> None:
+        if self._broken is None:
+            self._say(Request("cancel", number))
 
     def _say(self, message: Hello | Request) -> None:
         if self._broken is not None:
@@ -337,6 +332,26 @@ class AsyncClient(asyncio.Protocol):
 
     def __repr__(self) -> str:
         return f"<client {self.address} of {self.node}>"
+
+
+class _Answer:
+    """Awaits one answer, and gives it up if the awaiter is cancelled. Cheaper than a coroutine."""
+
+    __slots__ = ("client", "future", "number")
+
+    def __init__(self, client: AsyncClient, number: int, future: asyncio.Future[Any]) -> None:
+        self.client = client
+        self.number = number
+        self.future = future
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        try:
+            return (yield from self.future)
+        except (asyncio.CancelledError, _Late):
+            self.client._cancel(self.number)
+            raise
+        finally:
+            self.client._waiting.pop(self.number, None)
 
 
 class _Late(Exception):

@@ -50,6 +50,7 @@ from dan9.edge.protocol import (
     Welcome,
     decode_from_node,
     decode_welcome,
+    keep_freed_memory,
 )
 
 __all__ = ["DEFAULT", "Client", "connect", "request_of", "timed_out", "welcomed"]
@@ -511,6 +512,7 @@ def _open(path: str) -> socket.socket:
         NoNode: Nobody listens at the path.
         PermissionRefused: It is another user's.
     """
+    keep_freed_memory()
     found = socket.socket(socket.AF_UNIX)
     try:
         with reachable(path) as short:

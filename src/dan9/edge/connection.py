@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         try:
             for body in self._reader.feed(data):
                 self._take(body)
-                if self._is_over():
+                if self._is_ending:
                     return
         except WireError as error:
             self._fail(error)
@@ -327,7 +327,14 @@ class Connection(asyncio.Protocol):
             return  # cancelled, or the connection is gone
         del self._open[number]
         if ok:
-            self._say(Answer(number, value))
+            answer = Answer(number, value)
+            try:
+                self._out.add(answer, self._limits.max_frame_bytes)
+            except _WRITE_ERRORS:
+                self._say(answer)  # which says why not
+            if not self._is_flushing:
+                self._is_flushing = True
+                self._loop.call_soon(self._flush)
         else:
             self._say(Failure(value.get("error", value), number))
         if not self._is_read:

@@ -28,6 +28,7 @@ __all__ = [
     "Welcome",
     "decode_from_node",
     "decode_welcome",
+    "keep_freed_memory",
 ]
 
 PROTOCOL: Final = "dan9"
@@ -147,6 +148,17 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _header: Final = HEADER.pack
 _from_node = msgspec.msgpack.Decoder(FromNode)
 _welcome = msgspec.msgpack.Decoder(Welcome)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep a few MiB of freed memory for the next large frame.
+
+    glibc raises its thresholds for giving memory back to the system when a mapped block is freed;
+    `bytes(n)` maps one without touching it, so this costs some 10 us. Without it every
+    buffer of a 1 MiB message was mapped, faulted in page by page and unmapped: 3.6 ms
+    of CPU per echo in the node against 0.8 ms. Elsewhere it does nothing.
+    """
+    bytes(8 * 1024 * 1024)
 
 
 class Outbox:

@@ -19,6 +19,7 @@ from dan9.base.errors import AddressInUse, Dan9Error, NotAllowed, PermissionRefu
 from dan9.edge.connection import Connection
 from dan9.edge.discovery import is_live, private_directory, reachable
 from dan9.edge.port import Callback, Cancel, Limits, Link, NodePort, Reception, Visit
+from dan9.edge.protocol import keep_freed_memory
 
 __all__ = ["Callback", "Cancel", "Limits", "Link", "NodePort", "Reception", "Server", "Visit"]
 
@@ -70,6 +71,7 @@ class Server:
             AddressInUse: A node listens there already, or a file that is no socket is there.
             PermissionRefused: The folder cannot be made or written.
         """
+        keep_freed_memory()
         self._emptied = asyncio.Event()
         listening = listen(self.path)
         try:
