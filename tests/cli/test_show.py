@@ -218,3 +218,33 @@ def test_empty_lists_say_so() -> None:
     assert printers.timers(PLAIN, []) == ["no tasks are scheduled"]
     assert printers.ls(PLAIN, []) == ["(nothing is bound here)"]
     assert printers.reload(PLAIN, []) == ["nothing has changed"]
+
+
+def test_explain_reads_as_sentences() -> None:
+    """What is in hand and on whom it waits; of an idle daemon, that there is nothing."""
+    idle = {"address": "d9://a/b/c", "state": "running", "uptime": 60.0, "supervisor": "d9://s/s/u"}
+    assert printers.explain(PLAIN, idle) == [
+        "d9://a/b/c  running for 1m under d9://s/s/u",
+        "  nothing is in hand, nothing is queued",
+    ]
+    busy = {
+        **idle,
+        "state": "failed",
+        "restarts": 10,
+        "in-hand": [{"message": "add", "from": "d9://x", "on": "'read' of d9://y", "since-s": 2.0}],
+        "waited-for-by": [{"address": "d9://z", "message": "sum", "since-s": 0.5}],
+        "queued": 3,
+        "last-error": "ValueError: no",
+        "slow-steps": [{"time": 0.0, "message": "add", "took-s": 0.25}],
+        "dead-letters": 2,
+        "latest-dead-letter": "stopped",
+    }
+    assert printers.explain(PLAIN, busy) == [
+        "d9://a/b/c  failed for 1m after 10 restarts under d9://s/s/u",
+        "  in hand: add from d9://x, since 2s, waits for 'read' of d9://y",
+        "  waited for by d9://z in sum, since 500ms",
+        "  3 messages are queued",
+        "  last error: ValueError: no",
+        "  held the node for 250ms at 1970-01-01T00:00:00.000Z in add",
+        "  2 dead letters, the latest: stopped",
+    ]

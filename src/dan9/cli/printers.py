@@ -13,6 +13,7 @@ __all__ = [
     "describe",
     "doctor",
     "events",
+    "explain",
     "logs",
     "ls",
     "new",
@@ -81,6 +82,43 @@ def describe(page: Page, reply: dict[str, Any]) -> list[str]:
         result = _kind(message.get("reply") or {}, message.get("reply") or {})
         lines += ["", f"{head} → {result}", *_indented(message.get("doc", ""))]
     return lines
+
+
+def explain(page: Page, reply: dict[str, Any]) -> list[str]:
+    """Print what a daemon does, on whom it waits and who on it, and why it is as it is."""
+    restarts = reply.get("restarts") or 0
+    facts = [page.state(str(reply["state"]))]
+    if reply.get("uptime"):
+        facts.append(f"for {format_duration(reply['uptime'])}")
+    if restarts:
+        facts.append(f"after {restarts} restart{'s' if restarts != 1 else ''}")
+    if reply.get("supervisor"):
+        facts.append(f"under {reply['supervisor']}")
+    lines = [f"{page.paint(reply['address'], 'bold')}  {' '.join(facts)}"]
+    lines += [f"  {line}" for line in _waits(reply)]
+    if reply.get("queued"):
+        lines.append(f"  {reply['queued']} messages are queued")
+    if reply.get("last-error"):
+        lines.append(f"  last error: {page.paint(clean(reply['last-error']), 'red')}")
+    for step in reply.get("slow-steps") or ():
+        took = format_duration(step["took-s"])
+        lines.append(f"  held the node for {took} at {_when(step['time'])} in {step['message']}")
+    if reply.get("dead-letters"):
+        reason = reply.get("latest-dead-letter")
+        lines.append(f"  {reply['dead-letters']} dead letters, the latest: {reason}")
+    return lines if len(lines) > 1 else [*lines, "  nothing is in hand, nothing is queued"]
+
+
+def _waits(reply: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for one in reply.get("in-hand") or ():
+        since = format_duration(one.get("since-s") or 0)
+        source = f" from {one['from']}" if one.get("from") else ""
+        lines.append(f"in hand: {one['message']}{source}, since {since}, waits for {one['on']}")
+    for one in reply.get("waited-for-by") or ():
+        since = format_duration(one.get("since-s") or 0)
+        lines.append(f"waited for by {one['address']} in {one['message']}, since {since}")
+    return [clean(line) for line in lines]
 
 
 def _indented(doc: str) -> list[str]:

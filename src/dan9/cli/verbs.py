@@ -128,6 +128,7 @@ _ALL: Final = (
         "explain",
         "say what a daemon does, waits for, and why it is in its state",
         "look:explain",
+        "printers:explain",
         options=(_ADDRESS,),
     ),
     Verb(

@@ -142,14 +142,10 @@ class NodeDaemon(Daemon, type="system"):
         """
         resolved = self.system.resolve(address)
         status = self.system.status_of(resolved)
-        waits = [_kebab_keys(one) for one in self.system.waits()]
         letters = [one for one in self.system.dead_letters.ring if one.address == resolved]
         return {
-            "address": resolved,
-            **{key: status[key] for key in ("state", "supervisor", "restarts", "mailbox")},
-            "last-error": status["last-error"],
-            "in-hand": [one for one in waits if one["address"] == resolved],
-            "waited-for-by": [one for one in waits if str(one["on"]).endswith(f" of {resolved}")],
+            **self.system.explain(resolved),
+            **{key: status[key] for key in ("supervisor", "restarts", "uptime")},
             "dead-letters": len(letters),
             "latest-dead-letter": letters[-1].reason if letters else None,
         }
