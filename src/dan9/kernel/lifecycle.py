@@ -277,10 +277,12 @@ class Lifecycle:
         keep_queue: bool = False,
     ) -> None:
         """End an incarnation in good order; returns when it has stopped."""
-        if cell.state in (STOPPED, FAILED, CREATED):
+        pending = cell.cold is not None and cell.cold.pending  # between two incarnations
+        if pending or cell.state in (STOPPED, FAILED, CREATED):
             self.system.supervision.forget_restart(cell)
             self._bury_queue(cell, "stopped")
             cell.state = STOPPED
+            cell.chill().commanded = False
             return
         cold = cell.chill()
         stopping: Stopping | None = cold.stopping  # type: ignore[assignment]
