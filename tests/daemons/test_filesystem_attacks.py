@@ -49,11 +49,11 @@ class House:
         self.change = FileChanges(self.tree)
 
     def read(self, path: str) -> bytes:
-        fd, found = self.tree.open_file(path)
+        file = self.tree.open(path)
         try:
-            return self.tree.read(path, fd, 0, self.tree.measure(path, found.st_size, 0, None))
+            return file.read(0, None)
         finally:
-            os.close(fd)
+            file.close()
 
     def everything_outside(self) -> dict[str, str]:
         return {p.name: p.read_text() for p in self.outside.iterdir()}

@@ -24,6 +24,7 @@ from dan9.daemons.namespace import BINDINGS, Namespace
 from dan9.kernel.daemon import Daemon, on
 from dan9.kernel.kernel import System
 from dan9.testing import run, system
+from dan9.testing.memory_store import MemoryStore
 
 NS = "d9://namespace/system/namespace"
 
@@ -488,5 +489,32 @@ def test_bindings_that_are_wrong_fail_the_start() -> None:
         async with system() as s:
             with pytest.raises(Refused, match="/x"):
                 await s.spawn(Namespace, "namespace", bindings={"/x": "filesystem"})
+
+    run(body)
+
+
+def test_bindings_and_views_are_state() -> None:
+    """A checkpoint keeps them, and restoring one brings them back."""
+
+    async def body() -> None:
+        async with system(store=MemoryStore()) as s:
+            await s.spawn(Namespace, "namespace", group="system")
+            for name in "abc":
+                await s.spawn(Echo, name, group="demo")
+            await bind(s, "/x", "a")
+            await s.ask(NS, "fork", daemon="b")
+            await bind(s, "/x/own", "c", view="view-1", order="before", create=True)
+            lines = await s.ask(NS, "ns", view="view-1")
+            await s.ask(NS, "checkpoint")
+            await s.ask(NS, "unbind", path="/x")
+            await s.ask(NS, "fork", daemon="b", mode="clear")
+            await s.ask(NS, "restore")
+            assert await s.ask("/x", "say") == "a:/"
+            assert await s.ask("b", "through", path="/x/own") == "c:/"
+            assert await s.ask(NS, "ns", view="view-1") == lines
+            await s.ask(NS, "checkpoint")
+            await s.ask(NS, "restart")
+            await s.sleep(1)
+            assert await s.ask("b", "through", path="/x/own") == "c:/"
 
     run(body)

@@ -21,7 +21,7 @@ from dan9.daemons import process_table
 from dan9.daemons.process import Process
 from dan9.kernel.daemon import Daemon, on
 from dan9.testing import run, system
-from tests.kill_run import ended
+from tests.trials.kill import ended
 
 pytestmark = pytest.mark.real
 

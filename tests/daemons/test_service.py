@@ -11,7 +11,7 @@ from dan9.daemons.service import Service
 from dan9.kernel.restart import Backoff
 from dan9.kernel.supervisor import ChildSpec, Supervisor
 from dan9.testing import run, system
-from tests.kill_run import ended
+from tests.trials.kill import ended
 
 pytestmark = pytest.mark.real
 

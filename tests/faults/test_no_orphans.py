@@ -10,7 +10,7 @@ import pytest
 
 from dan9.daemons.process import Process
 from dan9.testing import run, system
-from tests.kill_run import BACKGROUND, DOUBLE_FORK, KINDS, ended, kill_once, left_behind
+from tests.trials.kill import BACKGROUND, DOUBLE_FORK, KINDS, ended, kill_once, left_behind
 
 pytestmark = pytest.mark.real
 

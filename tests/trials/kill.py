@@ -1,6 +1,6 @@
 """Kill a busy node with SIGKILL, again and again, and look for what it left behind.
 
-    python tests/kill_run.py 50
+    make kill            fifty times; python tests/trials/kill.py 5: as often as one likes
 
 Each run starts a node that starts processes of every unpleasant kind as fast as it can, kills it
 at a random moment, and wants every one of them gone within five seconds, the helper
