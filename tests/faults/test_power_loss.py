@@ -51,6 +51,7 @@ def examine(
     return verdict
 
 
+@pytest.mark.slow
 def test_nothing_acknowledged_is_lost_and_nothing_torn_is_loaded(tmp_path: Path):
     """Every image of a run with synchronous=FULL holds exactly what was acknowledged."""
     verdict = examine(tmp_path, count=40, every=4)
@@ -58,6 +59,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_torn_is_loaded(tmp_path: Path)
     assert (verdict.lost, verdict.corrupt) == (0, 0), verdict.examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("synchronous", "found"), [("NORMAL", "lost"), ("OFF", "corrupt")])
 def test_the_harness_finds_losses_where_there_are_some(
     tmp_path: Path, synchronous: str, found: str

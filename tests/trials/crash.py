@@ -1,0 +1,13 @@
+"""`make crash`: see tests/crash_run.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.crash_run import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
