@@ -175,3 +175,78 @@ def test_new_makes_a_system_that_runs(shell: Shell) -> None:
     shell.cwd = shell.cwd / "garden"
     shell.well("up", "--detach")
     assert shell.well("send", "greeter", "greet", "whom=world") == "hello, world\n"
+
+
+SLOW = """
+import asyncio
+from dan9 import Daemon, on
+
+class Slow(Daemon):
+    @on
+    async def work(self, number: int) -> None:
+        await asyncio.sleep(0.05)
+        print("worked", number, flush=True)
+
+    async def on_stop(self, reason):
+        print("stopping", flush=True)
+
+class Stuck(Daemon):
+    async def on_stop(self, reason):
+        print("stuck", flush=True)
+        await asyncio.Event().wait()
+"""
+
+
+def test_down_drains_unless_now(shell: Shell) -> None:
+    """What was queued is handled before the end; with --now it is not."""
+    (shell.cwd / "slow.py").write_text(SLOW)
+    log = shell.folder / "state" / "dan9" / "default" / "node.log"
+    for words, handled in (((), 5), (("--now",), 0)):
+        shell.well("up", "--detach")
+        shell.well("run", "slow:Slow")
+        for number in range(5):
+            shell.well("tell", "slow", "work", f"number={number}")
+        before = log.read_text().count("worked")
+        shell.well("down", *words)
+        text = log.read_text()
+        assert text.count("stopping") == 1
+        # Without --now all of them; with it at most the one in hand, and what was done before.
+        assert text.count("worked") == 5 if handled else text.count("worked") <= before + 1
+        log.unlink()
+
+
+def test_users_daemons_stop_before_those_of_the_system(shell: Shell) -> None:
+    """So that a daemon that stops can still write a file or a log entry."""
+    (shell.cwd / "last.py").write_text(
+        "from dan9 import Daemon\n"
+        "class Last(Daemon):\n"
+        "    async def on_stop(self, reason):\n"
+        f"        await self.ask('filesystem', 'write', path='{shell.cwd}/will', content='x')\n"
+    )
+    (shell.cwd / "dan9.toml").write_text('[daemon.one]\nrun = "last:Last"\n')
+    shell.well("up", "--detach")
+    shell.well("down")
+    assert (shell.cwd / "will").read_text() == "x"
+    (shell.cwd / "will").unlink()
+    shell.well("up", "--detach")
+    shell.well("stop", "one")
+    (shell.cwd / "will").unlink()
+    shell.well("run", "last:Last", "two")
+    shell.well("down")
+    assert (shell.cwd / "will").read_text() == "x"
+
+
+def test_a_second_interrupt_ends_at_once(shell: Shell) -> None:
+    """The first is in good order, which a daemon may hold up; the second is not."""
+    (shell.cwd / "slow.py").write_text(SLOW)
+    (shell.cwd / "dan9.toml").write_text(
+        '[system]\ndaemons = "none"\n[daemon.stuck]\nrun = "slow:Stuck"\n'
+    )
+    with shell.start("up") as running:
+        assert running.stdout is not None
+        assert "default is running" in running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        assert running.stdout.readline() == "stuck\n"
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=20) == 130
+    shell.well("up", "--detach")  # the socket that was left behind is taken over

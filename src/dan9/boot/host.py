@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NodeHost"]
 
+_DEFAULT = "d9://supervisor/system/user"
+
 
 class NodeHost:
     """Implements `dan9.daemons.node.Host` for a booted system.
@@ -50,9 +52,7 @@ class NodeHost:
         """Import `module:Class` and start it; return its address."""
         cls = load_class(target, path)
         given: dict[str, Any] = cls._d9_fields.convert_all(config)
-        ref: Any = await self._system.spawn(
-            cls, name, group=group, supervisor="d9://supervisor/system/user", **given
-        )
+        ref: Any = await self._system.spawn(cls, name, group=group, **given)
         return str(ref.address)
 
     def fields_of(self, target: str, path: str) -> dict[str, Any]:
@@ -86,7 +86,8 @@ class NodeHost:
         supervisor: str | None = None
         try:
             if address in self._system.addresses():
-                supervisor = self._system.status_of(address)["supervisor"] or None
+                above = self._system.status_of(address)["supervisor"]
+                supervisor = above if above != _DEFAULT else None
                 await self._remove(address)
             if change.what == "remove" and plan.kind == "system":  # back to its defaults
                 plan = DaemonPlan(plan.name, "system", plan.target, group="system")
@@ -154,13 +155,17 @@ class NodeHost:
     # -- what boot does --------------------------------------------------------
 
     async def spawn(self, spec: ChildSpec, *, supervisor: str | None = None) -> None:
-        """Start a child spec; without a supervisor under the one for users' daemons."""
+        """Start a child spec; without a supervisor under the default one.
+
+        That one is not named, because whoever has a parent is stopped with it, and the default
+        supervisor is the first to start, so the last to stop.
+        """
         await self._system.spawn(
             spec.cls,
             spec.name,
             group=spec.group,
             spec=spec,
-            supervisor=supervisor or "d9://supervisor/system/user",
+            supervisor=supervisor,
             **spec.config,
         )
 
@@ -178,6 +183,15 @@ class NodeHost:
                 "on_change": plan.save.on_change,
             },
         )
+
+    async def stop_all(self) -> None:
+        """Stop every daemon, latest first, without handling its queue."""
+        system = self._system
+        system.supervision.is_going_down = True
+        for address in reversed(system.addresses()):
+            cell = system.cell_of(address)
+            if cell.cold is None or cell.cold.parent is None:
+                await system.lifecycle.stop(cell, SHUTDOWN)
 
     async def close_socket(self) -> None:
         """Let nobody in any more, and take leave of those who are; twice is once."""

@@ -69,6 +69,8 @@ async def _serve(system: System, on_ready: Callable[[dict[str, Any]], None]) -> 
         on_ready({**host.facts(), "daemons": len(system.addresses())})
         await ending.wait()
         await host.close_socket()
+        if not host.drains:
+            await host.stop_all()
     return 0
 
 
