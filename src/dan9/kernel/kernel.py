@@ -334,7 +334,7 @@ class System(Speaking, Watching, Insight):
 
     async def spawn(
         self,
-        cls: type[D] | Callable[..., Any],
+        cls: type[D] | Callable[[Any], Coroutine[Any, Any, Any]],
         name: str,
         *,
         group: str = "default",
