@@ -151,27 +151,37 @@ class MountTable:
         Raises:
             NotFound: No such name.
         """
-        place = self._cache.get(path, _UNKNOWN)
-        if place is _UNKNOWN:
-            place = self._resolve(path)
-            if len(self._cache) >= _CACHE:
-                self._cache.clear()
-            self._cache[path] = place
+        cache = self._cache
+        place = cache.get(path, _UNKNOWN)
+        if place is not _UNKNOWN:
+            return place
+        # One step from the folder's place, which is remembered for its next file.
+        folder, _, name = path.rpartition("/")
+        parent = cache.get(folder)
+        if parent is None or name in _DOTS:
+            place = self._resolve(path, folder, name)
+        else:
+            place = self._resolve_below(path, parent, name)
+        if len(cache) >= _CACHE:
+            cache.clear()
+        cache[path] = place
         return place
 
-    def _resolve(self, path: str) -> Place | None:
-        """Take one step from the folder's place, which is remembered for the next file."""
-        folder, _, name = path.rpartition("/")
+    def _resolve(self, path: str, folder: str, name: str) -> Place | None:
         if not folder or name in _DOTS or path.count("/") > _DEEP:
             return self._resolve_by_walk(path)
         parent = self.resolve(folder)
         if parent is None:
             return self._resolve_by_walk(path)
-        below = (parent[0], f"{parent[1]}/{name}")
+        return self._resolve_below(path, parent, name)
+
+    def _resolve_below(self, path: str, parent: Place, name: str) -> Place | None:
+        origin, at = parent
+        below = (origin, at + "/" + name)
         members = self.heads.get(below)
         if members is not None:
             return members[0].place if len(members) == 1 else None
-        if parent[0] == NAMES and name not in self._names.get(parent, ()):
+        if origin == NAMES and name not in self._names.get(parent, ()):
             raise _nothing(path)
         return below
 
