@@ -69,6 +69,32 @@ def test_module_says_what_it_is(path: Path) -> None:
     assert "__all__" in names or path.name in {"__init__.py", "__main__.py"}, "has no __all__"
 
 
+@pytest.mark.house
+@pytest.mark.timeout(300)
+def test_type_checkers_see_handlers() -> None:
+    """Programs in tests/typing get exactly the errors that their comments announce."""
+    paths = sorted((ROOT / "tests" / "typing").glob("*.py"))
+    expected = {
+        (path.name, number, code)
+        for path in paths
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        for code in re.findall(r"# E: ([\w-]+)$", line)
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--follow-imports=silent", *paths],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    pattern = r"([\w.]+\.py):(\d+): error: .*\[([\w-]+)\]$"
+    found = {
+        (name, int(line), code)
+        for name, line, code in re.findall(pattern, done.stdout, re.MULTILINE)
+    }
+    assert found == expected, done.stdout + done.stderr
+
+
 def _sleeps(tree: ast.AST) -> list[int]:
     """Return the lines that wait for the clock of the machine."""
     text = ast.unparse(tree)
