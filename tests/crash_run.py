@@ -23,10 +23,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "src"), str(Path(__file__).parents[1])]
 
-from tests.faults import test_disk_errors as errors  # noqa: E402  (runs from a checkout)
-from tests.faults import test_power_loss as power  # noqa: E402
-from tests.faults.crash_work import Verdict  # noqa: E402
-from tests.faults.test_kill_at_write import Lives, inject  # noqa: E402
+from tests.faults import test_disk_errors as errors
+from tests.faults import test_power_loss as power
+from tests.faults.crash_work import Verdict
+from tests.faults.test_kill_at_write import Lives, inject
 
 CALLS = {"pwrite64": 400, "fdatasync": 60, "ftruncate": 2, "unlink": 1}
 """System calls that change the database, and how many of each a child's life may have."""
