@@ -1,0 +1,1 @@
+"""Devices: whatever senses or acts, as a daemon with a driver."""
