@@ -11,6 +11,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 # Tests that run on the compiled kernel too; all others run on its source only.
 BOTH   := $(wildcard tests/kernel tests/contracts tests/stateful)
+TRIALS := $(notdir $(basename $(wildcard tests/trials/*.py)))
 PYTEST  = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
@@ -23,6 +24,7 @@ help:
 	@echo "make format   format the sources"
 	@echo "make bench    measure, and keep the tables in build/benchmarks/"
 	@echo "make compiled / make pure   compile the kernel in place / take the compiled modules away"
+	@echo "make $(or $(TRIALS),…)   longer trials: tests/trials/"
 	@echo "make clean    remove everything that make has made"
 
 # The environment is made again only when what it holds has changed. pip gets
@@ -76,9 +78,7 @@ coverage: $(READY)
 bench: compiled
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-# Longer trials, by name: make soak, make kill … run benchmarks or tests of
-# that name where they exist.
-TRIALS := $(notdir $(basename $(wildcard tests/trials/*.py)))
+# Longer trials, by name: make kill runs tests/trials/kill.py.
 .PHONY: $(TRIALS)
 $(TRIALS): compiled
 	@$(BIN)/python tests/trials/$@.py
