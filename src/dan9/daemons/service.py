@@ -35,7 +35,8 @@ class Service(Daemon, type="service", shutdown_s=15):
         ready: `port:8080`, `line:REGEX`, `file:/path` or `notify`; empty: once it runs.
         ready_within: How long it may take to become ready.
         stop_signal: What asks it to end.
-        grace: How long it may take over that before KILL.
+        grace: How long the session may take over that before KILL; within the default
+            deadline of `stop` (5 s), and never more than `shutdown_s` (15).
         process: Who runs it.
     """
 
@@ -46,7 +47,7 @@ class Service(Daemon, type="service", shutdown_s=15):
     ready: Config[str] = ""
     ready_within: Config[Duration] = 30.0
     stop_signal: Config[str] = "TERM"
-    grace: Config[Duration] = 10.0
+    grace: Config[Duration] = 4.0
     process: Config[str] = "d9://process/system/process"
 
     async def on_start(self) -> None:
