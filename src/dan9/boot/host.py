@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NodeHost"]
 
+_KERNEL = "d9://system/system/kernel"
 _DEFAULT = "d9://supervisor/system/user"
 
 
@@ -190,7 +191,8 @@ class NodeHost:
         system.supervision.is_going_down = True
         for address in reversed(system.addresses()):
             cell = system.cell_of(address)
-            if cell.cold is None or cell.cold.parent is None:
+            # The kernel's own daemon is what runs the stopping.
+            if address != _KERNEL and (cell.cold is None or cell.cold.parent is None):
                 await system.lifecycle.stop(cell, SHUTDOWN)
 
     async def close_socket(self) -> None:
