@@ -55,6 +55,8 @@ class Core:
     on_step: Callable[[], None] | None
     on_handling: Callable[[Cell, Message], bool] | None
     on_incoming: Callable[[Cell, Message], bool] | None
+    on_handled: Callable[[Cell, Message], None] | None
+    held: int
     taps: dict[int, Callable[[Message], None]]
     _event_sinks: dict[int, Callable[[Event], None]]
     slow_steps: deque[SlowStep]

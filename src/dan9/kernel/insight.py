@@ -224,23 +224,27 @@ class Insight(Finding):
     def conservation(self) -> dict[str, int]:
         """Return sent, handled, dead, queued and in hand; the first is the sum of the rest."""
         queued = in_hand = 0
-        for cell in self.registry.cells():
-            cold = cell.cold
-            queued += int(cell.depth)
-            if cold is not None:
+        for home in self.registry.homes.values():
+            for cell in home.names.values():
+                hand = cell.hand
+                queued += cell.depth
+                if hand is not None and hand.message is not None:
+                    in_hand += 1
+                cold = cell.cold
+                if cold is None:
+                    continue
                 queued += cold.set_aside
-                in_hand += cold.taken is not None
-                in_hand += sum(
-                    hand.message is not None and cold.taken is not hand.message
-                    for hand in cold.hands or ()
-                )
-            in_hand += cell.hand is not None and cell.hand.message is not None
+                if cold.taken is not None:
+                    in_hand += 1
+                for other in cold.hands or ():
+                    if other.message is not None and other.message is not cold.taken:
+                        in_hand += 1
         scheduler = self.scheduler
         return {
             "sent": scheduler.sent + scheduler.duplicated,
             "handled": scheduler.handled,
             "dead": scheduler.dead,
-            "queued": queued + len(scheduler.control),
+            "queued": queued + len(scheduler.control) + self.held,
             "in-hand": in_hand,
         }
 

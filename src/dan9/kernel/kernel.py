@@ -217,6 +217,8 @@ class System(Speaking, Watching, Insight):
         self.on_step: Callable[[], None] | None = None
         self.on_handling: Callable[[Cell, Message], bool] | None = None
         self.on_incoming: Callable[[Cell, Message], bool] | None = None
+        self.on_handled: Callable[[Cell, Message], None] | None = None
+        self.held = 0  # messages that a test world keeps back; they count as queued
         self.taps: dict[int, Callable[[Message], None]] = {}
         self._event_sinks: dict[int, Callable[[Event], None]] = {}
         self.slow_steps: deque[SlowStep] = deque(maxlen=100)
@@ -325,10 +327,9 @@ class System(Speaking, Watching, Insight):
         behaviour = cls._d9_behaviour
         home = self.registry.home(behaviour, behaviour.type_name, group)
         cell = self.registry.add(home, name)
-        if self.copying or self.on_incoming is not None or self.taps:
-            cell.gate |= WATCHED
         if behaviour.durable:
             cell.chill().durable = True
+        if self.is_watching or behaviour.durable:
             cell.gate |= WATCHED
         return cell
 

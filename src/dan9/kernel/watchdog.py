@@ -2,8 +2,8 @@
 
 A sync handler blocks every daemon of its node. A thread looks every 20 ms whether
 the scheduler has got on; if it has not for `LIMIT_S`, to within half a look, it takes the
-stack of what is running and, when that is over, a `SlowStep` is emitted. While nothing runs the thread is parked:
-an idle node has no watchdog to feed.
+stack of what is running and, when that is over, a `SlowStep` is emitted. While nothing
+runs the thread is parked: an idle node has no watchdog to feed.
 
 The thread is started below Python's `threading`, so that its existence does not
 switch on the check of threads that every tell would otherwise pay for.
@@ -38,7 +38,7 @@ class Watchdog:
         self._scheduler = system.scheduler
         self._work = allocate_lock()
         self._pause = allocate_lock()
-        self._is_stopped = True
+        self._is_stopped: bool = True
 
     def start(self) -> None:
         """Begin to watch."""
@@ -80,19 +80,17 @@ class Watchdog:
         what = ("", "")
         while not self._is_stopped:
             self._pause.acquire(timeout=CLOSE_LOOK_S if stack else LOOK_S)
-            mark = (scheduler.turns, scheduler.steps)
+            mark = (int(scheduler.turns), int(scheduler.steps))
             now = clock()
-            if mark != seen:
-                if stack:
-                    self._report(what, now - since, stack)
-                    stack = ""
-                seen, since, idle = mark, now, 0
-            elif scheduler.in_turn:
-                if not stack and now - since >= LIMIT_S / 2:
-                    stack, what = self._look()
-            elif stack:
+            is_over = mark != seen or not scheduler.in_turn
+            if stack and is_over:
                 self._report(what, now - since, stack)
                 stack = ""
+            if mark != seen:
+                seen, since, idle = mark, now, 0
+            elif not is_over:
+                if not stack and now - since >= LIMIT_S / 2:
+                    stack, what = self._look()
             else:
                 idle += 1
                 if idle >= IDLE_LOOKS:

@@ -128,16 +128,21 @@ class Watching(Core):
 
     # -- hooks of watched cells
 
+    @property
+    def is_watching(self) -> bool:
+        """True if every daemon is watched: a test world, a tap, or `copy=True`."""
+        return (
+            self.copying
+            or bool(self.taps)
+            or self.on_incoming is not None
+            or self.on_handling is not None
+            or self.on_handled is not None
+        )
+
     def reconsider_watch(self, cell: Cell) -> None:
         """Set or clear the gate's WATCHED bit as somebody needs it."""
         cold = cell.cold
-        if (
-            self.copying
-            or self.on_incoming is not None
-            or self.on_handling is not None
-            or self.taps
-            or (cold is not None and (cold.dirty_watch or cold.durable))
-        ):
+        if self.is_watching or (cold is not None and (cold.dirty_watch or cold.durable)):
             cell.gate |= WATCHED
         else:
             cell.gate &= ~WATCHED
@@ -189,6 +194,8 @@ class Watching(Core):
 
     def after_handling(self, cell: Cell, message: Message, value: object) -> object:
         """See a watched daemon's reply."""
+        if self.on_handled is not None:
+            self.on_handled(cell, message)
         cold = cell.cold
         if cold is not None:
             if cold.dirty_watch and message.verb.kind == ORDINARY:

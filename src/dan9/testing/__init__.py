@@ -1,47 +1,45 @@
-"""The test kit: run a system in virtual time, under a seed."""
+"""The test kit: a system in virtual time, under a seed, with faults on request.
 
-from __future__ import annotations
+`run(main)` runs an async function in virtual time; `system()` gives it a system without
+system daemons; `run_world(body, seed, faults=[...])` gives it a whole `World`: shuffled
+order, faults, an event log, invariants checked at every step. The pytest plug-in adds
+`--dan9-seed N` and `--dan9-seeds N`.
+"""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from dan9.testing.faults import (
+    ClockJump,
+    Crash,
+    Delay,
+    Drop,
+    Duplicate,
+    Fault,
+    FullMailbox,
+    Hold,
+    SlowHandler,
+    parse_faults,
+)
+from dan9.testing.probe import Probe, Sequencer
+from dan9.testing.running import run, system
+from dan9.testing.world import FaultInjected, LostMessages, World, run_world, world
 
-from dan9.kernel.clock import VirtualClock
-from dan9.kernel.kernel import System
-
-__all__ = ["run", "system"]
-
-T = TypeVar("T")
-
-
-def run(
-    main: Callable[[], Coroutine[Any, Any, T]],
-    *,
-    clock: VirtualClock | None = None,
-    real: bool = False,
-) -> T:
-    """Run an async function to its end: in virtual time, unless `real`.
-
-    Args:
-        main: Called without arguments.
-        clock: The virtual clock to run under; a fresh one by default.
-        real: Use the machine's time and loop.
-
-    Raises:
-        TimeStandsStill: In virtual time, it waits for what can never happen.
-    """
-    if real:
-        return asyncio.run(main())
-    return (clock or VirtualClock()).run(main())  # type: ignore[no-any-return]
-
-
-@asynccontextmanager
-async def system(
-    name: str = "test", *, seed: int = 0, copy: bool = True, **options: Any
-) -> AsyncIterator[System]:
-    """A system without system daemons and socket, in the clock of the running loop."""
-    loop: Any = asyncio.get_running_loop()
-    options.setdefault("clock", getattr(loop, "virtual_clock", None))
-    async with System(name, daemons="none", socket=False, seed=seed, copy=copy, **options) as made:
-        yield made
+__all__ = [
+    "ClockJump",
+    "Crash",
+    "Delay",
+    "Drop",
+    "Duplicate",
+    "Fault",
+    "FaultInjected",
+    "FullMailbox",
+    "Hold",
+    "LostMessages",
+    "Probe",
+    "Sequencer",
+    "SlowHandler",
+    "World",
+    "parse_faults",
+    "run",
+    "run_world",
+    "system",
+    "world",
+]
