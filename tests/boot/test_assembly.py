@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dan9.base.errors import AddressInUse, BadConfig, Dan9Error, NotSupported
-from dan9.boot.manifest import DaemonPlan, Manifest
+from dan9.boot.manifest import DaemonPlan, Manifest, SavePolicy
 from dan9.kernel.kernel import System
 from dan9.testing import run
 
@@ -118,3 +118,16 @@ def test_a_daemon_that_fails_to_start_takes_the_system_down(folder: Path) -> Non
 
     run(main, real=True)
     assert not (folder / "run" / "dan9" / "bad.sock").exists()
+
+
+def test_a_declared_policy_is_in_force_before_the_start(folder: Path) -> None:
+    """So that a daemon which keeps nothing is not restored either."""
+    plan = DaemonPlan("timer", "system", "timer", group="system", save=SavePolicy(7.0, keep=5))
+    manifest = Manifest(daemons=(plan,), system_daemons=("persistence", "timer"))
+
+    async def main() -> None:
+        async with System("kept", config=manifest, socket=False) as system:
+            shown = await system.ask("persistence", "policy", daemon_name="d9://timer/system/timer")
+            assert (shown["interval"], shown["keep"]) == (7.0, 5)
+
+    run(main, real=True)

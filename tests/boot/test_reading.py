@@ -54,7 +54,7 @@ def test_everything_that_can_be_said() -> None:
         """
         [system]
         name = "home"
-        daemons = ["filesystem", "logging"]
+        daemons = "all"
         path = "lib"
         state-dir = "/var/lib/home"
         seed = 17
@@ -93,7 +93,9 @@ def test_everything_that_can_be_said() -> None:
     )
     assert (found.name, found.path, found.seed) == ("home", ("lib",), 17)
     assert found.state_dir == "/var/lib/home"
-    assert found.system_daemons == ("filesystem", "logging")
+    assert found.system_daemons == "all"
+    named = manifest('[system]\ndaemons = ["filesystem", "logging"]')
+    assert named.system_daemons == ("filesystem", "logging")
     assert [plan.name for plan in found] == ["filesystem", "db", "web", "crowd"]
     assert found.daemons[0] == DaemonPlan(
         "filesystem", "system", "filesystem", group="system", fields={"root": "/srv"}
@@ -370,6 +372,14 @@ children = []
         (
             "[supervisor.s]\nchildren = []\nintensity = -1",
             "3: supervisor.s.intensity: must be 0 or more, not -1",
+        ),
+        (
+            '[system]\ndaemons = "none"\n[daemon.a]\nexec = "a"',
+            "4: daemon.a.exec: needs the process daemon (name it in [system] daemons)",
+        ),
+        (
+            '[system]\ndaemons = "none"\n[daemon.a]\nrun = "a:B"\ncheckpoint = 5',
+            "5: daemon.a.checkpoint: needs the persistence daemon (name it in [system] daemons)",
         ),
         ("[sytem]", "1: sytem: unknown key 'sytem' (did you mean \"system\"?)"),
     ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -175,6 +177,15 @@ def test_new_makes_a_system_that_runs(shell: Shell) -> None:
     shell.cwd = shell.cwd / "garden"
     shell.well("up", "--detach")
     assert shell.well("send", "greeter", "greet", "whom=world") == "hello, world\n"
+    done = subprocess.run(
+        [sys.executable, "-c", "from test_garden import *; test_greeter_greets()"],
+        cwd=shell.cwd,
+        env=shell.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 SLOW = """

@@ -113,6 +113,8 @@ async def start_declared(host: NodeHost, manifest: Manifest) -> None:
         return name if name in supervisors else None
 
     for plan in manifest:
+        await host.keep_policy(plan)
+    for plan in manifest:
         if plan.kind == "system":
             continue
         root = root_of(plan.name)
@@ -121,7 +123,6 @@ async def start_declared(host: NodeHost, manifest: Manifest) -> None:
         elif root not in begun:
             begun.add(root)
             await host.spawn(supervisor_spec(supervisors[root], manifest))
-        await host.keep_policy(plan)
     for name, supervisor in supervisors.items():
         if root_of(name) == name and name not in begun:
             await host.spawn(supervisor_spec(supervisor, manifest))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["NodeHost"]
 
 _KERNEL = "d9://system/system/kernel"
+_PERSISTENCE = "d9://persistence/system/persistence"
 _DEFAULT = "d9://supervisor/system/user"
 
 
@@ -94,8 +95,8 @@ class NodeHost:
                 plan = DaemonPlan(plan.name, "system", plan.target, group="system")
             elif change.what == "remove":
                 return {**row, "state": "gone"}
-            await self.spawn(child_spec(plan), supervisor=supervisor)
             await self.keep_policy(plan)
+            await self.spawn(child_spec(plan), supervisor=supervisor)
         except Dan9Error as error:
             return {**row, "state": f"failed: {error.text}"}
         return {**row, "state": self._system.state_of(address)}
@@ -171,18 +172,20 @@ class NodeHost:
         )
 
     async def keep_policy(self, plan: DaemonPlan) -> None:
-        """Tell persistence when to save a daemon, if the configuration says."""
+        """Tell persistence when to save a daemon, if the configuration says; before it starts."""
         if plan.save is None:
             return
+        said = {
+            "interval": plan.save.interval_s,
+            "on_stop": plan.save.on_stop,
+            "on_change": plan.save.on_change,
+            "keep": plan.save.keep,
+        }
+        order = {key: value for key, value in said.items() if value is not None}
         await self._system.ask(
-            "d9://persistence/system/persistence",
+            _PERSISTENCE,
             "policy",
-            payload={
-                "daemon_name": address_of(plan),
-                "interval": plan.save.interval_s,
-                "on_stop": plan.save.on_stop,
-                "on_change": plan.save.on_change,
-            },
+            payload={"daemon_name": address_of(plan), "reset": True, **order},
         )
 
     async def stop_all(self) -> None:

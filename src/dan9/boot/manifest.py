@@ -74,8 +74,8 @@ class SavePolicy:
     """When the state is saved: every so many seconds, at the end, after each change."""
 
     interval_s: float | None = None
-    on_stop: bool = False
-    on_change: bool = False
+    on_stop: bool | None = None
+    on_change: bool | None = None
     keep: int | None = None
 
 

@@ -216,13 +216,17 @@ class _Reader:
     ) -> None:
         if started == "all":
             return
+        hint = "name it in [system] daemons"
         for plan in daemons:
+            path: Path = ("daemon", plan.name)
             if plan.kind == "system" and plan.name not in started:
                 self._faults.note(
-                    ("daemon", plan.name),
-                    "is set here but not started",
-                    "name it in [system] daemons, or remove this table",
+                    path, "is set here but not started", f"{hint}, or remove this table"
                 )
+            if plan.kind == "exec" and "process" not in started:
+                self._faults.note((*path, "exec"), "needs the process daemon", hint)
+            if plan.save is not None and "persistence" not in started:
+                self._faults.note((*path, "checkpoint"), "needs the persistence daemon", hint)
 
     def _check_children(self, daemons: list[DaemonPlan], supervisors: list[SupervisorPlan]) -> None:
         names = {plan.name: "daemon" for plan in daemons}

@@ -58,9 +58,9 @@ def read_save(table: Table) -> SavePolicy | None:
     inner = table.table("checkpoint")
     plan = SavePolicy(
         interval_s=inner.duration("interval"),
-        on_stop=inner.flag("on-stop") or False,
-        on_change=inner.flag("on-change") or False,
-        keep=inner.whole("keep", least=1),
+        on_stop=inner.flag("on-stop"),
+        on_change=inner.flag("on-change"),
+        keep=inner.whole("keep", least=0),
     )
     inner.refuse_rest()
     return plan
