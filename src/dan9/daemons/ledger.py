@@ -63,6 +63,13 @@ _SAVE = (
     f"INSERT INTO states({_STATE}) VALUES(?,?,?,?,?,?,?,?,?) ON CONFLICT(key) DO UPDATE SET "
     + ",".join(f"{name}=excluded.{name}" for name in _STATE.split(",")[1:])
 )
+_PLACE = "SELECT id,keep,floor FROM daemons WHERE address=?"
+# One statement restores a daemon that keeps at most three versions, as nearly all do.
+_NEWEST_OF_3 = (
+    f"SELECT {_STATE} FROM daemons d JOIN states s"  # noqa: S608  (constants)
+    f" ON s.key IN (d.id,d.id+{1 << _SLOT},d.id+{2 << _SLOT})"
+    " WHERE d.address=? AND d.keep<=3 ORDER BY version DESC LIMIT 1"
+)
 
 _PENDING, _HANDLED, _DEAD = 0, 1, 2
 _KNOWN = (Known.PENDING, Known.HANDLED, Known.DEAD)
@@ -198,17 +205,22 @@ class Ledger:
 
     def load(self, address: str, version: int | None = None) -> Checkpoint | None:
         """Return one checkpoint; see `Store.load`."""
-        row = self._execute("SELECT id,keep FROM daemons WHERE address=?", (address,)).fetchone()
-        if row is None or row[1] < 1:
-            return None
-        daemon, keep = row
+        found = None
         if version is None:
-            _, _, key = self._extent(daemon, keep)
-        else:
-            key = version % keep << _SLOT | daemon
-        found = self._execute(f"SELECT {_STATE} FROM states WHERE key=?", (key,)).fetchone()  # noqa: S608  (constants)
-        if found is None or (version is not None and found[1] != version):
-            return None
+            found = self._execute(_NEWEST_OF_3, (address,)).fetchone()
+        if found is None:
+            row = self._execute(_PLACE, (address,)).fetchone()
+            if row is None or not row[1]:
+                return None
+            daemon, keep, _ = row
+            key = (
+                self._extent(daemon, keep)[1]
+                if version is None
+                else version % keep << _SLOT | daemon
+            )
+            found = self._execute(f"SELECT {_STATE} FROM states WHERE key=?", (key,)).fetchone()  # noqa: S608  (constants)
+            if found is None or (version is not None and found[1] != version):
+                return None
         checkpoint, fault = _state_of(address, found)
         if fault or checkpoint is None:
             intact = [v.version for v in self.versions(address, check=True) if not v.fault]
@@ -237,7 +249,7 @@ class Ledger:
             if row is None:
                 return []
             names = {row[0]: address}
-            rows = self._execute(f"{sql} WHERE key IN ({_slots(*row)})")
+            rows = self._execute(f"{sql} WHERE key IN ({_marks(row[1])})", _keys(*row))
         found = []
         for row in rows:
             owner = names.get(row[0] & (1 << _SLOT) - 1, "")
@@ -261,9 +273,9 @@ class Ledger:
         place = self._place(address)
         self._flush()
         rows = self._execute(
-            f"SELECT key FROM states WHERE key IN ({_slots(place.daemon, place.keep)})"  # noqa: S608  (numbers)
+            f"SELECT key FROM states WHERE key IN ({_marks(place.keep)})"  # noqa: S608  (constants)
             " AND version<=?",
-            (place.latest - keep,),
+            (*_keys(place.daemon, place.keep), place.latest - keep),
         ).fetchall()
         for (key,) in rows:
             self._execute("DELETE FROM states WHERE key=?", (key,))
@@ -369,9 +381,7 @@ class Ledger:
         place = self._places.get(address)
         if place is not None:
             return place
-        row = self._execute(
-            "SELECT id,keep,floor FROM daemons WHERE address=?", (address,)
-        ).fetchone()
+        row = self._execute(_PLACE, (address,)).fetchone()
         if row is None:
             row = self._execute(
                 "INSERT INTO daemons(address) VALUES(?) RETURNING id", (address,)
@@ -379,7 +389,7 @@ class Ledger:
             place = _Place(row[0], 0, 0)
         else:
             self._flush()
-            latest = self._extent(row[0], row[1])[1]
+            latest = self._extent(row[0], row[1])[0]
             place = _Place(row[0], row[1], max(latest, row[2]))
         if len(self._places) >= _CACHED:
             self._flush()
@@ -387,15 +397,10 @@ class Ledger:
         self._places[address] = place
         return place
 
-    def _extent(self, daemon: int, keep: int) -> tuple[int, int, int]:
-        """Return oldest version, newest version and the newest one's key; zeros if none."""
-        rows = self._execute(
-            f"SELECT version,key FROM states WHERE key IN ({_slots(daemon, keep)})"  # noqa: S608  (numbers)
-        ).fetchall()
-        if not rows:
-            return 0, 0, 0
-        newest = max(rows)
-        return min(rows)[0], newest[0], newest[1]
+    def _extent(self, daemon: int, keep: int) -> tuple[int, int]:
+        """Return the newest version and its key; zeros if there is none."""
+        sql = f"SELECT version,key FROM states WHERE key IN ({_marks(keep)})"  # noqa: S608  (constants)
+        return max(self._execute(sql, _keys(daemon, keep)).fetchall(), default=(0, 0))
 
     def _flush(self) -> None:
         if self._rows:
@@ -406,7 +411,8 @@ class Ledger:
         """Give the stored versions the slots they have when `keep` are kept."""
         self._flush()
         rows = self._execute(
-            f"SELECT {_STATE} FROM states WHERE key IN ({_slots(place.daemon, place.keep)})"  # noqa: S608  (numbers)
+            f"SELECT {_STATE} FROM states WHERE key IN ({_marks(place.keep)})",  # noqa: S608  (constants)
+            _keys(place.daemon, place.keep),
         ).fetchall()
         for row in rows:
             self._execute("DELETE FROM states WHERE key=?", (row[0],))
@@ -483,9 +489,14 @@ class Ledger:
         place.remembered = -1
 
 
-def _slots(daemon: int, keep: int) -> str:
-    """Return the keys that the versions of a daemon may have, as SQL."""
-    return ",".join(str(slot << _SLOT | daemon) for slot in range(keep))
+def _keys(daemon: int, keep: int) -> list[int]:
+    """Return the keys that the versions of a daemon may have."""
+    return [slot << _SLOT | daemon for slot in range(keep)]
+
+
+def _marks(count: int) -> str:
+    """Return that many places for parameters: the same text, and so one prepared statement."""
+    return ",".join("?" * count)
 
 
 def _conflict(entry: Entry, status: int) -> Conflict:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from dan9.base.address import SCHEME
 from dan9.base.duration import Duration
 from dan9.base.errors import BadPayload, Dan9Error, NotFound, NotSupported, Refused, UnknownDaemon
-from dan9.base.events import DaemonSpawned, DaemonStarted, Event, SaveFailed
+from dan9.base.events import DaemonStarted, Event, SaveFailed
 from dan9.base.ports import Alarm, Checkpoint, StatePolicy, Version
 from dan9.base.reasons import Reason
 from dan9.daemons.stateform import from_form, to_form
@@ -33,7 +33,24 @@ __all__ = ["Persistence"]
 T = TypeVar("T")
 _RETRY_S = 1.0  # after a failed save, doubling up to:
 _RETRY_MAX_S = 60.0
-_CHUNK = 500  # daemons captured before the loop does something else
+_CHUNK = 200  # daemons captured before the loop does something else
+
+
+class _Batch:
+    """What is saved together."""
+
+    __slots__ = ("keeps", "points", "snapshot", "unchanged")
+
+    def __init__(self) -> None:
+        self.points: list[Checkpoint] = []
+        self.keeps: list[int] = []
+        self.unchanged = 0
+        self.snapshot = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the states, encoded."""
+        return sum(len(point.blob) for point in self.points)
 
 
 class Persistence(Daemon, type="persistence", checkpoint="on-change"):
@@ -53,14 +70,14 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
 
     async def on_start(self) -> None:
         """Take over the policies of all daemons, those that come later too."""
-        self._cache: dict[str, StatePolicy] = {}
+        self._policies: dict[tuple[object, ...], StatePolicy] = {}
+        self._watched: set[str] = set()
         self._changed: dict[str, None] = {}
         self._stored: dict[str, tuple[int, int, int]] = {}  # hashes of state and metrics, version
         self._intervals: dict[float, Any] = {}
         self._flush_at: Any = None
         self._flushed = self.clock.monotonic() - self.coalesce
         self._retry_s = _RETRY_S
-        self._busy = 0
         self._alarm = Alarm("ok", "")
         system: Any = self.system
         system.state_policy = self._policy_of
@@ -86,7 +103,10 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         changed = [address for address in self._changed if address != self.address]
         if changed and system.store is not None:
             self._changed.clear()
-            await self._save(changed)
+            try:
+                await self._save(changed)
+            except Refused as refusal:
+                self.log.critical("%d changed states are not saved: %s", len(changed), refusal)
 
     def on_status(self) -> dict[str, object]:
         """Say whether the disk takes writes, and what waits to be saved."""
@@ -136,15 +156,14 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         """
         self._store()
         system: Any = self.system
-        wanted = {a: None for a in (*system.dirty(), *self._changed) if self._policy_of(a).keep}
-        for address in wanted:
-            self._changed.pop(address, None)
-        saved, unchanged, size, number = await self._save(wanted, snapshot=True)
+        wanted = dict.fromkeys((*system.dirty(), *self._changed))
+        self._changed.clear()
+        batch = await self._save(wanted, snapshot=True)
         return {
-            "snapshot": number,
-            "saved": saved,
-            "unchanged": unchanged,
-            "bytes": size,
+            "snapshot": batch.snapshot,
+            "saved": len(batch.points),
+            "unchanged": batch.unchanged,
+            "bytes": batch.size_bytes,
             "when": self.clock.now(),
         }
 
@@ -202,7 +221,6 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
                 del self.rules[address]
             else:
                 self.rules[address] = after
-            self._cache.pop(address, None)
             self._apply(address)
             system: Any = self.system
             await system.save(self.address)
@@ -301,7 +319,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         saved = 0
         for start in range(0, len(due), _CHUNK):
             try:
-                saved += (await self._save(due[start : start + _CHUNK]))[0]
+                saved += len((await self._save(due[start : start + _CHUNK])).points)
             except Refused:
                 break  # said by the alarm; what was not saved is tried again
         return saved
@@ -309,25 +327,19 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
     # ---- policies -------------------------------------------------------------
 
     def _policy_of(self, address: str) -> StatePolicy:
-        found = self._cache.get(address)
-        if found is not None:
-            return found
+        rule = self.rules.get(address)
         system: Any = self.system
         try:
             option = system.options_of(address).get("checkpoint")
-            known = True
         except Dan9Error:
-            option, known = None, False
-        policy = effective(
-            address,
-            self.rules.get(address),
-            option,
-            interval=self.checkpoint_interval,
-            keep=self.keep,
-        )
-        if known and (address in self.rules or option is not None or policy.on_change):
-            # Plain daemons share the default: a hundred thousand need no entry each.
-            self._cache[address] = policy
+            option = None  # nobody has this address yet
+        # Few policies, many daemons: the address matters only by its group.
+        key = (rule, option, address.split("/", 4)[3:4] == ["system"])
+        policy = self._policies.get(key)
+        if policy is None:
+            policy = self._policies[key] = effective(
+                address, rule, option, interval=self.checkpoint_interval, keep=self.keep
+            )
         return policy
 
     def _apply(self, address: str) -> None:
@@ -336,12 +348,12 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         if system.store is None:
             return
         policy = self._policy_of(address)
-        try:
-            has_policy = address in self._cache
-            if has_policy:
+        if policy.on_change or address in self._watched:
+            try:
                 system.watch_dirty(address, policy.on_change and policy.keep > 0)
-        except Dan9Error:
-            return  # nobody has this address yet
+            except Dan9Error:
+                return  # nobody has this address yet
+            self._watched.add(address)
         if policy.interval is not None and policy.keep and policy.interval not in self._intervals:
             self._plan(policy.interval)
 
@@ -358,9 +370,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         self._intervals[interval] = system.call_at(self.clock.monotonic() + interval, tell)
 
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, DaemonSpawned):
-            self._cache.pop(event.address, None)
-        elif isinstance(event, DaemonStarted):
+        if isinstance(event, DaemonStarted):
             self._apply(event.address)
 
     # ---- saving on change -----------------------------------------------------
@@ -411,48 +421,58 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
             system.capture(address, taken)
         taken(None, None)
 
-    def _commit(
-        self,
-        points: list[Checkpoint],
-        done: Callable[[Exception | None, tuple[int, int, int, int]], None] | None = None,
-        *,
-        snapshot: bool = False,
-        metrics: bool = True,
-    ) -> None:
-        """Save what differs from what is stored, in one transaction.
+    def _commit(self, points: list[Checkpoint], *, metrics: bool = True) -> None:
+        """Save what differs from what is stored, in one transaction."""
+        batch = _Batch()
+        self._sort(points, batch, metrics=metrics)
+        self._write(batch, None)
+
+    def _sort(self, points: list[Checkpoint], batch: _Batch, *, metrics: bool = True) -> None:
+        """Put into the batch what is to be written.
 
         Args:
             points: What was captured.
-            done: Told the error, or saved, unchanged, bytes and the snapshot's number.
-            snapshot: This is a checkpoint-all.
+            batch: What is saved together.
             metrics: Other metrics with the same state are a difference too.
         """
+        for point in points:
+            keep = self._policy_of(point.address).keep
+            if keep and not self._is_stored(point, metrics=metrics):
+                batch.points.append(point)
+                batch.keeps.append(keep)
+            else:
+                batch.unchanged += 1
+
+    def _write(
+        self,
+        batch: _Batch,
+        done: Callable[[Exception | None], None] | None,
+        *,
+        snapshot: bool = False,
+    ) -> None:
+        """Hand a batch to the store; remember what it became."""
+        self._d9_count("unchanged", batch.unchanged)
         system: Any = self.system
-        store = system.store
-        changed = [point for point in points if not self._is_stored(point, metrics=metrics)]
-        self._d9_count("unchanged", len(points) - len(changed))
-        if not changed:
+        if not batch.points or system.store is None:
             if done is not None:
-                done(None, (0, len(points), 0, 0))
+                done(None)
             return
 
         def answered(error: Exception | None) -> None:
-            size = sum(len(point.blob) for point in changed)
             if error is None:
                 self._retry_s = _RETRY_S
-                for point, version in zip(changed, receipt.versions, strict=True):
+                for point, version in zip(batch.points, receipt.versions, strict=True):
                     self._stored[point.address] = (*_sums(point), version)
-                self._d9_count("saved", len(changed))
-                self._d9_count("bytes-saved", size)
+                self._d9_count("saved", len(batch.points))
+                self._d9_count("bytes-saved", batch.size_bytes)
             else:
-                self._d9_count("not-saved", len(changed))
-                self._again(point.address for point in changed)
+                self._d9_count("not-saved", len(batch.points))
+                self._again(point.address for point in batch.points)
+            batch.snapshot = receipt.snapshot
             if done is not None:
-                left = len(points) - len(changed)
-                done(error, (len(changed), left, size, receipt.snapshot))
+                done(error)
 
-        keep = [max(1, self._policy_of(point.address).keep) for point in changed]
-        receipt = store.save(changed, answered, keep=keep, snapshot=snapshot)
+        receipt = system.store.save(batch.points, answered, keep=batch.keeps, snapshot=snapshot)
 
     def _is_stored(self, point: Checkpoint, *, metrics: bool) -> bool:
         """True if the newest stored version is this very state."""
@@ -469,37 +489,18 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         versions = self._store().versions(point.address)
         return bool(versions) and versions[-1].version == known[2]
 
-    async def _save(
-        self, addresses: Iterable[str], *, snapshot: bool = False
-    ) -> tuple[int, int, int, int]:
-        """Capture and commit; return saved, unchanged, bytes and the snapshot's number."""
+    async def _save(self, addresses: Iterable[str], *, snapshot: bool = False) -> _Batch:
+        """Capture and commit; return what was saved when the disk has it."""
         loop = asyncio.get_running_loop()
-        captured: asyncio.Future[None] = loop.create_future()
-        points: list[Checkpoint] = []
+        batch = _Batch()
         todo = list(addresses)
         for start in range(0, len(todo), _CHUNK):
-            captured = loop.create_future()
-
-            def taken(more: list[Checkpoint], captured: asyncio.Future[None] = captured) -> None:
-                points.extend(more)
-                if not captured.done():
-                    captured.set_result(None)
-
-            self._capture(todo[start : start + _CHUNK], taken)
-            await captured
+            captured: asyncio.Future[list[Checkpoint]] = loop.create_future()
+            self._capture(todo[start : start + _CHUNK], captured.set_result)
+            self._sort(await captured, batch)
             await asyncio.sleep(0)
-        answer: asyncio.Future[tuple[int, int, int, int]] = loop.create_future()
-
-        def done(error: Exception | None, counts: tuple[int, int, int, int]) -> None:
-            if answer.done():
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(counts)
-
-        self._commit(points, done, snapshot=snapshot)
-        return await answer
+        await self._done(lambda done: self._write(batch, done, snapshot=snapshot))
+        return batch
 
     async def _done(self, work: Callable[[Callable[[Exception | None], None]], object]) -> None:
         """Hand a write to the store and wait until it is answered."""
