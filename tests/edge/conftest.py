@@ -118,6 +118,9 @@ class FakeReception:
     def __init__(self) -> None:
         self.visits: list[FakeVisit] = []
 
+    def turn(self) -> None:
+        """The fake answers at once."""
+
     async def admit(self, number: int, link: Link) -> FakeVisit:
         visit = FakeVisit(self, number, link)
         self.visits.append(visit)

@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dan9.edge.port import Limits
 
@@ -378,3 +380,39 @@ def test_a_stopping_node_answers_what_is_open_and_says_farewell(run_edge: Any) -
         assert frames[2] is True
 
     run_edge(main)
+
+
+FRAMES = st.dictionaries(
+    st.sampled_from(["id", "kind", "to", "type", "payload", "timeout", "event", "message-id", "x"]),
+    st.none()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.sampled_from(["ask", "tell", "send", "cancel", "ack", "ping", "echo", "none"])
+    | st.floats()
+    | st.text(max_size=3)
+    | st.dictionaries(st.text(max_size=3), st.none() | st.binary(max_size=9), max_size=2),
+    max_size=6,
+).map(framed)
+
+
+def test_no_stream_of_bytes_harms_the_node(run_edge: Any) -> None:
+    """Whatever one client says, it gets answers or an end, and the others are served."""
+
+    def script(path: str) -> None:
+        other = Raw(path)
+
+        @given(st.booleans(), st.lists(FRAMES | st.binary(max_size=20), max_size=6))
+        @settings(max_examples=60)
+        def attack(greeted: bool, pieces: list[bytes]) -> None:
+            raw = Raw(path, greet=greeted)
+            with suppress(OSError):
+                raw.write(b"".join(pieces))
+                raw.socket.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionError):
+                while raw.socket.recv(65536):
+                    pass
+            raw.socket.close()
+            assert other.call(id=1, kind="ping") == {"id": 1, "ok": "pong"}
+
+        attack()
+
+    by_hand(run_edge, script)

@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server, number: int) -> None:
         self._server = server
         self._port: NodePort = server.port
+        self._turn = server.reception.turn
         self._limits: Limits = server.limits
         self._number = number
         self._loop = asyncio.get_running_loop()
@@ -90,14 +91,23 @@ class Connection(asyncio.Protocol):
         if self._is_over():
             return
         self._received += 1
+        # The node works on it now, and what it answers at once leaves at once: each turn of
+        # the loop costs a system call, and whoever asks one thing after another waits for it.
+        was_flushing, self._is_flushing = self._is_flushing, True
         try:
             for body in self._reader.feed(data):
                 self._take(body)
                 if self._is_ending:
                     return
+            if self._visit is not None:
+                self._turn()
         except WireError as error:
             self._fail(error)
             return
+        finally:
+            self._is_flushing = was_flushing
+        if self._out.size and not was_flushing:
+            self._flush()
         if self._reader.failed is not None:
             self._fail(self._reader.failed)
         elif self._reader.is_half and self._watch is None:
@@ -124,10 +134,7 @@ class Connection(asyncio.Protocol):
             self._watch.cancel()
         if self._admission is not None:
             self._admission.cancel()
-        waiting, self._open = list(self._open.values()), {}
-        for handle in waiting:
-            if handle is not None:
-                handle.cancel()
+        self._give_up()
         for future in self._room:
             if not future.done():
                 future.set_exception(self._gone())
@@ -275,7 +282,7 @@ class Connection(asyncio.Protocol):
                 message_id=request.message_id,
                 callback=partial(self._answer, number),
             )
-        except Dan9Error as error:
+        except Exception as error:  # a fault of the node's is an answer too, not the end of all
             self._answer(number, False, to_form(error))
             return
         if number in self._open:
@@ -291,9 +298,10 @@ class Connection(asyncio.Protocol):
                 request.payload,
                 message_id=request.message_id,
             )
-        except Dan9Error as error:
+        except Exception as error:  # see _begin
             if number is not None:
-                self._refuse(number, error)
+                form: Any = to_form(error)["error"]
+                self._say(Failure(form, number))
             return
         if number is not None:
             self._say(Answer(number))
@@ -333,8 +341,11 @@ class Connection(asyncio.Protocol):
             except _WRITE_ERRORS:
                 self._say(answer)  # which says why not
             if not self._is_flushing:
-                self._is_flushing = True
-                self._loop.call_soon(self._flush)
+                if self._open:  # more answers may follow in this turn of the loop
+                    self._is_flushing = True
+                    self._loop.call_soon(self._flush)
+                else:
+                    self._flush()
         else:
             self._say(Failure(value.get("error", value), number))
         if not self._is_read:
@@ -368,9 +379,10 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         self._is_flushing = False
         transport = self._transport
-        if transport is None:
-            return
-        for piece in self._out.take():
+        pieces = self._out.take()
+        if transport is None or self._is_ending:
+            return  # too late: the last word has been said
+        for piece in pieces:
             transport.write(piece)
         if self._is_full and transport.get_write_buffer_size() > self._limits.unsent_bytes:
             self._cut(f"did not read: {transport.get_write_buffer_size()} bytes were waiting")
@@ -385,7 +397,7 @@ class Connection(asyncio.Protocol):
         answer: Callable[[], None],
     ) -> None:
         """Forward an event of the node to the client."""
-        if self._transport is None:
+        if self._transport is None or self._is_ending:
             return
         self._events += 1
         self._unanswered[self._events] = answer
@@ -447,9 +459,10 @@ class Connection(asyncio.Protocol):
         """Say what is wrong and close; the peer has a moment to read it."""
         if self._is_ending or self._transport is None:
             return
-        self._is_ending = True
         self._refuse(None, error)
         self._flush()
+        self._is_ending = True
+        self._give_up()
         self._server.log("warning", f"client {self._address or self._number}: {error}")
         transport = self._transport
         if transport is not None:
@@ -457,6 +470,13 @@ class Connection(asyncio.Protocol):
             # before it reads why. What it still says is passed over.
             transport.write_eof()
             self._loop.call_later(_LINGER_S, transport.abort)
+
+    def _give_up(self) -> None:
+        """Cancel what is open: nobody will hear the answers."""
+        waiting, self._open = list(self._open.values()), {}
+        for handle in waiting:
+            if handle is not None:
+                handle.cancel()
 
     def _cut(self, why: str) -> None:
         """End a connection whose peer does not read: it would not read a farewell either."""
@@ -472,12 +492,12 @@ class Connection(asyncio.Protocol):
         if self._is_ending:
             self._transport.close()  # it has been told why already
             return
-        self._is_ending = True
         for number in self._open:
             self._refuse(number, Closed(f"the node {node} stopped before it answered"))
-        self._open.clear()
         self._refuse(None, Closed(f"the node {node} is stopping"))
         self._flush()
+        self._is_ending = True
+        self._give_up()
         if self._transport is not None:
             self._transport.close()
             self._loop.call_later(_LINGER_S, self._transport.abort)

@@ -9,6 +9,7 @@ mailbox, and the mailbox's limit holds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dan9.base import forms
@@ -32,6 +33,7 @@ class KernelReception:
 
     def __init__(self, system: System) -> None:
         self._system = system
+        self.turn: Callable[[], None] = system.scheduler.turn
         self._guests: dict[str, Guest] = {}
         guests = self._guests
 

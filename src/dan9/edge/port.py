@@ -93,6 +93,9 @@ class Visit(Protocol):
 class Reception(Protocol):
     """Gives each connection its place in the node."""
 
+    def turn(self) -> None:
+        """Let the node work on what a connection has just handed over, for a millisecond or so."""
+
     async def admit(self, number: int, link: Link) -> Visit:
         """Make the daemon that stands for the client."""
 
