@@ -59,6 +59,7 @@ _TABLE: dict[int, tuple[type[Refused], str, str]] = {
         "its links lead in a circle or, as those of /proc do, out of any root",
         "name the file itself",
     ),
+    errno.EINVAL: (BadPayload, "cannot be done with this path", "nothing goes into itself"),
     errno.ENAMETOOLONG: (BadPayload, "the name is too long", "a name has at most 255 bytes"),
     errno.EXDEV: (NotSupported, "source and target are on different disks", "copy, then delete"),
     errno.ENXIO: (NotSupported, "is no regular file", ""),

@@ -153,9 +153,10 @@ class FileChanges:
                 return join(new)
         if not recursive:
             raise IsADirectory(f"{source!r} is a directory", hint="copy it with recursive=true")
-        if new[: len(old)] == old:
-            raise BadPayload(f"{target!r} is {source!r} or inside it", at="target")
-        self._copy_folder(old, new, source, replace=replace)
+        with refusing(target):
+            if self._is_within(new, info):
+                raise BadPayload(f"{target!r} is {source!r} or inside it", at="target")
+        self._copy_folder(old, new, source, replace=replace, links=0)
         return join(new)
 
     def _may_change(self, path: str, key: str = "path", *, root_too: bool = False) -> list[bytes]:
@@ -294,18 +295,40 @@ class FileChanges:
                     raise
                 os.fsync(parent)
 
+    def _is_within(self, parts: list[bytes], folder: os.stat_result) -> bool:
+        """True if a path is, or will be, in a folder or the folder itself, by whatever links."""
+        try:
+            here = self._folder(parts)
+        except (FileNotFoundError, NotADirectoryError):
+            here = self._folder(parts[:-1])
+        top = os.fstat(self.root.fd)
+        while True:
+            with opened(here):
+                found = os.fstat(here)
+                if os.path.samestat(found, folder):
+                    return True
+                if os.path.samestat(found, top):
+                    return False
+                # Physically upwards; it is only compared, nothing is opened there.
+                here = os.open(b"..", PATH_ONLY | os.O_DIRECTORY, dir_fd=here)
+                if os.path.samestat(os.fstat(here), found):  # moved out meanwhile, to /
+                    os.close(here)
+                    return False
+
     def _copy_folder(
-        self, old: list[bytes], new: list[bytes], source: str, *, replace: bool
+        self, old: list[bytes], new: list[bytes], source: str, *, replace: bool, links: int
     ) -> None:
         self._make(new, join(new), exist_ok=replace)
         with refusing(source):
-            fd = self.root.open(b"/".join(old), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            fd = self.root.open(b"/".join(old), os.O_RDONLY | os.O_DIRECTORY | links)
             with opened(fd):
                 for raw in sorted(os.fsencode(name) for name in os.listdir(fd)):
                     here, there = [*old, raw], [*new, raw]
                     mode = os.stat(raw, dir_fd=fd, follow_symlinks=False).st_mode
                     if modes.S_ISDIR(mode):
-                        self._copy_folder(here, there, join(here), replace=replace)
+                        self._copy_folder(
+                            here, there, join(here), replace=replace, links=os.O_NOFOLLOW
+                        )
                     elif modes.S_ISLNK(mode):
                         self._copy_link(fd, raw, there, replace=replace)
                     elif modes.S_ISREG(mode):

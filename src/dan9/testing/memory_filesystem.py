@@ -237,6 +237,8 @@ class MemoryFiles:
             here, node = self._entry(old)
         with refusing(target):
             there = self._folder(new[:-1])
+            if _is_within(there, node):
+                raise OSError(errno.EINVAL, "")
             taken = there.below.get(new[-1])
             if taken is not None and not replace:
                 raise FileExistsError(errno.EEXIST, "")
@@ -262,7 +264,12 @@ class MemoryFiles:
         if node.kind == _FOLDER:
             if not recursive:
                 raise IsADirectory(f"{source!r} is a directory", hint="copy it with recursive=true")
-            if new[: len(old)] == old:
+            with refusing(target):
+                try:
+                    goal = self._folder(new)
+                except (FileNotFoundError, NotADirectoryError):
+                    goal = self._folder(new[:-1])
+            if _is_within(goal, node):
                 raise BadPayload(f"{target!r} is {source!r} or inside it", at="target")
             self._copy_folder(node, new, replace=replace)
             return join(new)
@@ -476,6 +483,10 @@ def _refuse_exchange(node: _Node, taken: _Node) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "")
     if taken.below:
         raise OSError(errno.ENOTEMPTY, "")
+
+
+def _is_within(node: _Node, folder: _Node) -> bool:
+    return node is folder or any(node is other for _, other in _walk(folder, [], recursive=True))
 
 
 def _walk(
