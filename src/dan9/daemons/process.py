@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal as signals
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,11 +29,10 @@ from dan9.base.errors import (
 )
 from dan9.base.reasons import Reason
 from dan9.daemons import process_rules, process_table
-from dan9.daemons.process_child import Child
 from dan9.daemons.process_family import Family
 from dan9.daemons.process_job import Job
+from dan9.daemons.process_keeper import KILL_GRACE_S, Keeper
 from dan9.daemons.process_link import Order
-from dan9.daemons.process_ready import ReadyWatch
 from dan9.daemons.process_rules import Ended
 from dan9.kernel.daemon import Config, Daemon, on
 from dan9.kernel.kernel import current_message
@@ -47,7 +45,6 @@ ENDING = frozenset({signals.SIGTERM, signals.SIGKILL, signals.SIGINT, signals.SI
 """Signals after which a process that is restarted otherwise stays down."""
 STOP_GRACE_S = 2.0
 """What processes get between TERM and KILL when the daemon stops."""
-KILL_GRACE_S = 2.0
 
 
 class WaitedTooLong(TimedOut, Refused):
@@ -88,9 +85,7 @@ class Process(Daemon, type="process"):
 
     async def on_start(self) -> None:
         """Be ready at once: the helper is started at the first need."""
-        self._jobs: dict[int, Job] = {}
         self._monitors: dict[int, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._family = Family(
             mark=f"{os.getpid()}-{self.system.random.getrandbits(48):012x}",
             most=self.max_processes,
@@ -99,19 +94,18 @@ class Process(Daemon, type="process"):
             on_forget=self._forgotten,
             on_lost=self._lost,
         )
+        self._keeper = Keeper(self, self._family, self.output_bytes)
 
     async def on_stop(self, reason: Reason) -> None:
         """End every process: TERM, a moment, KILL; then the helper."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._keeper.close()
         await self._family.close(STOP_GRACE_S)
 
     async def on_down(self, down: Down) -> None:
         """End what belonged to a daemon that has ended."""
         pid = self._monitors.pop(down.monitor, 0)
-        if (child := self._family.get(pid)) is not None and child.ended is None:
-            self._task(self._end(pid))
+        if self._keeper.job(pid) is not None:
+            self._keeper.end(pid)
 
     def on_status(self) -> dict[str, object]:
         """Add how many run and the helper's pid."""
@@ -176,7 +170,7 @@ class Process(Daemon, type="process"):
             if deliver is None or "exited" in deliver:
                 job.ends = Subscription(self, target, "exited")
         try:
-            child = await self._launch(job)
+            child = await self._keeper.launch(job)
         except BaseException:
             job.close()
             raise
@@ -216,8 +210,10 @@ class Process(Daemon, type="process"):
         _check_encoding(encoding)
         data = _bytes(input_) or b""
         order = self._order(command, args, env, cwd, limits)
-        child = await self._start(order, stdin=bool(data), kept_bytes=self.run_bytes, brief=True)
-        feeding = self._task(child.stdin.finish(data)) if child.stdin is not None else None
+        child = await self._keeper.start(
+            order, stdin=bool(data), kept_bytes=self.run_bytes, brief=True
+        )
+        feeding = self._keeper.task(child.stdin.finish(data)) if child.stdin is not None else None
         try:
             async with asyncio.timeout(timeout):
                 ended = await asyncio.shield(child.exit)
@@ -231,7 +227,7 @@ class Process(Daemon, type="process"):
         finally:
             if feeding is not None:
                 feeding.cancel()
-            self._task(self._kill_session(child.pid))
+            self._keeper.task(self._kill_session(child.pid))
         out, errors = child.streams["stdout"].kept, child.streams["stderr"].kept
         return Ran(
             ended.code,
@@ -264,7 +260,7 @@ class Process(Daemon, type="process"):
         number = process_rules.signal_of(signal)
         if pid <= 0:
             raise BadPayload(f"{pid} is no process id", at="payload.pid", hint="1 or more")
-        job = self._jobs.get(pid)
+        job = self._keeper.job(pid)
         if job is not None:
             message = current_message()
             if grace is not None and message is not None:
@@ -444,89 +440,11 @@ class Process(Daemon, type="process"):
             process_rules.limits_of(limits),
         )
 
-    async def _start(self, order: Order, **how: Any) -> Child:
-        child = await self._family.start(order, now=self.clock.now(), **how)
-        self._d9_count("started")
-        return child
-
-    async def _launch(self, job: Job) -> Child:
-        """Start a job's process and see it ready."""
-        watch = ReadyWatch(job.ready, job.order.cwd) if job.ready is not None else None
-        order = job.order
-        try:
-            if watch is not None:
-                order = order.with_env(await watch.prepare())
-            child = await self._start(
-                order,
-                stdin=job.stdin != b"",
-                kept_bytes=self.output_bytes,
-                attach=lambda child: self._attach(job, child, watch),
-            )
-            if job.stdin and child.stdin is not None:
-                self._task(child.stdin.finish(job.stdin))
-            if watch is not None:
-                await self._see_ready(job, child, watch)
-        finally:
-            if watch is not None:
-                watch.close()
-        job.up(self.clock.monotonic())
-        if job.lines is not None:
-            child.flow()
-        self._task(self._tend(job, child))
-        return child
-
-    def _attach(self, job: Job, child: Child, watch: ReadyWatch | None) -> None:
-        self._jobs[child.pid] = job
-        job.begin(child)
-        if watch is not None:
-            watch.attach(child)
-
-    async def _see_ready(self, job: Job, child: Child, watch: ReadyWatch) -> None:
-        try:
-            await watch.ready(child, job.ready_within)
-        except BaseException:
-            self._task(self._end(child.pid))
-            raise
-
-    async def _tend(self, job: Job, child: Child) -> None:
-        """Deliver what a process prints and its end; start it again if that is its way."""
-        try:
-            ended = await job.deliver(child)
-            while (
-                pause_s := job.next_start(ended, self.clock.monotonic(), self._draw())
-            ) is not None:
-                self.log.warning(
-                    "%s %s; starting again in %.1f s", child.argv[0], ended, pause_s, pid=child.pid
-                )
-                await self.sleep(pause_s)
-                if job.stopped:
-                    break
-                try:
-                    await self._launch(job)
-                except Refused as refusal:
-                    self.log.warning("%s does not start again: %s", child.argv[0], refusal)
-                else:
-                    self._d9_count("restarted")
-                    return
-        finally:
-            if job.child is child:
-                job.between = False
-        job.close()
-
-    def _draw(self) -> float:
-        return float(self.system.random.random())
-
     def _forgotten(self, pid: int) -> None:
-        self._jobs.pop(pid, None)
+        self._keeper.forget(pid)
 
     def _lost(self, count: int) -> None:
         self.log.error("the process helper was killed; %d processes were ended with it", count)
-
-    async def _end(self, pid: int) -> None:
-        job = self._jobs.get(pid)
-        if job is not None:
-            job.stop()
-        await self._family.end(pid, signals.SIGTERM, KILL_GRACE_S)
 
     async def _kill_now(self, pid: int) -> None:
         """Kill a session and see it gone, unless the system itself holds on to it."""
@@ -542,17 +460,6 @@ class Process(Daemon, type="process"):
             await self._family.signal(pid, signals.SIGKILL)
         except (Closed, PermissionRefused):
             return
-
-    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.log.error("a task of the process daemon failed: %s", error)
 
 
 def _bytes(data: str | bytes | None) -> bytes | None:

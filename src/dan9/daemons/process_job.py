@@ -48,6 +48,8 @@ class Job:
         self.ends: Subscription | None = None
         self.logger: Logger | None = None
         self.child: Child | None = None
+        self.first = 0  # the pid that the asker was told
+        self.closed = False
         self.stopped = False
         self.between = False
         self._streak = Streak()
@@ -57,6 +59,7 @@ class Job:
     def begin(self, child: Child) -> None:
         """Take on a fresh process, before it can have said anything."""
         self.child = child
+        self.first = self.first or child.pid
         self.between = False
         if self.logger is not None:
             child.on_line(self._log)
@@ -110,7 +113,8 @@ class Job:
         self.stopped = True
 
     def close(self) -> None:
-        """Nobody hears of it any more."""
+        """It is over: nobody hears of it any more."""
+        self.closed = True
         for subscription in (self.lines, self.ends):
             if subscription is not None:
                 subscription.close()
