@@ -97,13 +97,13 @@ def test_fields_are_checked_against_the_class(folder: Path) -> None:
     text = """[daemon.t]
 run = "shop_till:Till"
 coins = "many"
-curency = "eur"
+currenc = "eur"
 """
     found = faults(folder, text)
     assert found[0].startswith("dan9.toml:1: daemon.t: Till needs currency")
     assert found[1].startswith("dan9.toml:3: daemon.t.coins: ")
     assert found[2] == (
-        "dan9.toml:4: daemon.t.curency: Till has no field curency (did you mean currency?)"
+        "dan9.toml:4: daemon.t.currenc: Till has no field currenc (did you mean currency?)"
     )
 
 

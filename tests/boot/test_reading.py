@@ -258,8 +258,8 @@ children = []
             "3: daemon.a.mailbox.policy: 'drop' is none of wait, refuse, drop-oldest, drop-newest",
         ),
         (
-            '[daemon.a]\nrun = "a:B"\nmailbox = {limt = 3}',
-            "3: daemon.a.mailbox.limt: unknown key 'limt' (did you mean \"limit\"?)",
+            '[daemon.a]\nrun = "a:B"\nmailbox = {limi = 3}',
+            "3: daemon.a.mailbox.limi: unknown key 'limi' (did you mean \"limit\"?)",
         ),
         (
             '[daemon.a]\nrun = "a:B"\nrestart = {backoff = "2m", backoff-max = "1m"}',
@@ -381,7 +381,7 @@ children = []
             '[system]\ndaemons = "none"\n[daemon.a]\nrun = "a:B"\ncheckpoint = 5',
             "5: daemon.a.checkpoint: needs the persistence daemon (name it in [system] daemons)",
         ),
-        ("[sytem]", "1: sytem: unknown key 'sytem' (did you mean \"system\"?)"),
+        ("[systm]", "1: systm: unknown key 'systm' (did you mean \"system\"?)"),
     ],
 )
 def test_fault(text: str, expected: str) -> None:

@@ -30,15 +30,15 @@ def line_of(node: Shell, *words: str, status: int = 1) -> str:
         (("ps", "D9!*"), ["'D9!*' is no pattern", "d9://timer/**"]),
         # an unknown daemon
         (("status", "nobody"), ["no daemon 'nobody'"]),
-        (("status", "d9://filesystem/system/filesytem"), ["filesytem"]),
+        (("status", "d9://filesystem/system/filesystm"), ["filesystm"]),
         (("stop", "nobody-*"), ["no daemon fits 'nobody-*'", "dan9 ps"]),
         (("status", "/no/such/path"), ["'/no'", "dan9 ls /"]),
         (("tell", "nobody", "knock"), ["no daemon 'nobody'"]),
         # an unknown message
-        (("tell", "filesystem", "raed"), ["raed", "read"]),
-        (("send", "filesystem", "raed", "path=/"), ["raed", "read"]),
+        (("tell", "filesystem", "rea"), ["rea", "read"]),
+        (("send", "filesystem", "rea", "path=/"), ["rea", "read"]),
         # a wrong, missing or doubled key, a payload of the wrong type
-        (("send", "filesystem", "read", "paht=/"), ["paht", "path"]),
+        (("send", "filesystem", "read", "pth=/"), ["pth", "path"]),
         (("send", "filesystem", "read"), ["path"]),
         (("send", "filesystem", "read", "path=/", "offset=x"), ["offset", "JSON"]),
         (("send", "filesystem", "read", "path=/", 'offset:="x"'), ["offset"]),
@@ -125,7 +125,7 @@ def test_several_nodes(shell: Shell) -> None:
 def test_a_broken_configuration(shell: Shell) -> None:
     """All faults at once, each with file, line and key; nothing was started."""
     (shell.cwd / "dan9.toml").write_text(
-        '[system]\nnmae = "x"\n[daemon.filesystem]\nrot = "/"\n[daemon.a]\nrun = "no_module:A"\n'
+        '[system]\nnam = "x"\n[daemon.filesystem]\nrot = "/"\n[daemon.a]\nrun = "no_module:A"\n'
     )
     for words in (("up",), ("up", "--detach")):
         done = shell(*words)
@@ -133,7 +133,7 @@ def test_a_broken_configuration(shell: Shell) -> None:
         assert done.out == ""
         lines = done.err.splitlines()
         assert [line.split(": ")[1:3] for line in lines] == [
-            ["dan9.toml:2", "system.nmae"],
+            ["dan9.toml:2", "system.nam"],
             ["dan9.toml:4", "daemon.filesystem.rot"],
             ["dan9.toml:6", "daemon.a.run"],
         ]
