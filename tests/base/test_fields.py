@@ -73,6 +73,7 @@ def test_mutable_defaults_are_copied_per_instance() -> None:
         ({"x": (threading.Lock, None)}, "no type of the schema"),
         ({"x": (dict[int, str], {})}, "map keys are text"),
         ({"x": (int, "a")}, "its default must be an integer, not text 'a'"),
+        ({"x": (object, threading.Lock())}, "its default is no type of the schema"),
         ({"x": (int, ...)}, "state without a default"),
         ({"x": ("Nowhere", 0)}, "cannot be resolved"),
         ({"read": (int, 0)}, "is a field and a handler"),

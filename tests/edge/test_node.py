@@ -110,7 +110,7 @@ def with_node(tmp_path: Path, main: Main, limits: Limits | None = None) -> None:
     """Run a node with one counter, and something beside it."""
 
     async def body() -> None:
-        async with System("home", socket=False) as system:
+        async with System("home", daemons="none", socket=False) as system:
             path = str(tmp_path / "d" / "home.sock")
             server = Server(system, path, KernelReception(system), build="test", limits=limits)
             await server.start()

@@ -152,12 +152,7 @@ class Fields:
                     at=name,
                 )
             if default is not MISSING:
-                try:
-                    shape.take(default)
-                except Misfit as misfit:
-                    raise BadConfig(
-                        f"{where}.{name}: its default {misfit.text}", hint=misfit.hint, at=name
-                    ) from None
+                _check_default(shape, default, f"{where}.{name}", name)
             self.all[name] = Field(name, shape, default, is_config)
 
     # -- instances
@@ -325,6 +320,21 @@ class Fields:
                     at=misfit.at,
                 ) from None
         return out
+
+
+def _check_default(shape: Shape, default: object, where: str, name: str) -> None:
+    try:
+        shape.take(default)
+        if shape.wire is not None:
+            shape.wire(default)
+    except Misfit as misfit:
+        raise BadConfig(f"{where}: its default {misfit.text}", hint=misfit.hint, at=name) from None
+    except BadPayload as error:
+        raise BadConfig(
+            f"{where}: its default is no type of the schema: {error.text}",
+            hint=f"name it _{name} and make it in on_start",
+            at=name,
+        ) from None
 
 
 def _annotations(cls: type) -> dict[str, object]:

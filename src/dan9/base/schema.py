@@ -104,7 +104,7 @@ class Signature:
         cls,
         function: Callable[..., object],
         *,
-        type: str,  # noqa: A002  (the word of the message)
+        type: str,
         localns: Mapping[str, object] | None = None,
         bound: bool = True,
     ) -> Signature:

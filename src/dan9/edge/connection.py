@@ -132,8 +132,6 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._watch is not None:
             self._watch.cancel()
-        if self._admission is not None:
-            self._admission.cancel()
         self._give_up()
         for future in self._room:
             if not future.done():

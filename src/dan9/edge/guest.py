@@ -65,7 +65,7 @@ class KernelReception:
                 self._class, str(number), group=self._system.name, supervisor=False
             )
         except BaseException:
-            del self._guests[address]
+            guest.end()
             raise
         return guest
 

@@ -50,6 +50,9 @@ class Inbox:
                     scheduler.current = message
                 IN_HAND.set(message)
                 return message
+            hand = scheduler.current_hand
+            if hand is not None and hand.cell is cell:
+                hand.message = None  # nothing is in hand between two messages
             parking = Parking(scheduler)
             cold.inbox_waiter = parking
             await parking
