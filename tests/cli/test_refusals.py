@@ -56,7 +56,6 @@ def line_of(node: Shell, *words: str, status: int = 1) -> str:
         (("run", "no_such_module:Counter", "x"), ["no module 'no_such_module'"]),
         (("run", "json:JSONDecoder", "x"), ["json:JSONDecoder is no daemon class"]),
         (("run", "counter", "x"), ["'counter' is no module:Class"]),
-        (("status", "filesystem", "--timeout", "soon"), ["'soon' is no duration"]),
     ],
 )
 def test_refused(node: Shell, words: tuple[str, ...], parts: list[str]) -> None:
@@ -64,6 +63,19 @@ def test_refused(node: Shell, words: tuple[str, ...], parts: list[str]) -> None:
     line = line_of(node, *words)
     for part in parts:
         assert part in line, line
+
+
+def test_a_timeout_that_is_none(node: Shell) -> None:
+    """Is wrong use, like every option that makes no sense."""
+    line = line_of(node, "status", "filesystem", "--timeout", "soon", status=2)
+    assert line.startswith("--timeout: 'soon' is no duration")
+
+
+def test_a_payload_as_json_does_not_ask_for_json(node: Shell) -> None:
+    """Only a bare --json does."""
+    words = ("send", "filesystem", "read", "--json", '{"path": "/no/such/file"}')
+    assert "/no/such/file" in line_of(node, *words)
+    assert node.here(*words, "--json").json["error"]["code"] == "not-found"
 
 
 def test_a_port_in_use(node: Shell) -> None:

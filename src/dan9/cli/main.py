@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from dan9.base.errors import BadConfig, Dan9Error, NoNode, TimedOut, to_form
+from dan9.base.errors import BadPayload, Dan9Error, NoNode, TimedOut, to_form
 from dan9.cli.show import clean, json_line, page_for
 from dan9.cli.verbs import HINTS, VERBS, Verb
 
@@ -39,7 +39,6 @@ class _Parser(argparse.ArgumentParser):
 
 def run(words: list[str]) -> int:
     """Run one command line; return its exit status. Never raises."""
-    as_json = "--json" in words
     try:
         return _run(words)
     except SystemExit as error:  # argparse after --help
@@ -55,7 +54,7 @@ def run(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Dan9Error as error:
-        return _refuse(error, as_json=as_json)
+        return _refuse(error, as_json=False)
     except OSError as error:
         # What the operating system refuses to the command itself: a directory that cannot
         # be made, a file that cannot be read.
@@ -83,7 +82,10 @@ def _run(words: list[str]) -> int:
         print(f"dan9 {__version__}")
         return DONE
     verb, args = parse(words)
-    return _do(verb, args)
+    try:
+        return _do(verb, args)
+    except Dan9Error as error:
+        return _refuse(error, as_json=args.json)
 
 
 def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
@@ -155,7 +157,10 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 def _do(verb: Verb, args: argparse.Namespace) -> int:
     from dan9.cli.session import Session
 
-    session = Session(socket=args.socket, timeout=args.timeout)
+    try:
+        session = Session(socket=args.socket, timeout=args.timeout)
+    except BadPayload as error:
+        raise WrongUse(f"--timeout: {error.text}", error.hint) from None
     with session:
         value = _named(verb.call)(session, args)
         if isinstance(value, Iterator):
@@ -163,8 +168,8 @@ def _do(verb: Verb, args: argparse.Namespace) -> int:
                 _print(verb, one, as_json=args.json)
         else:
             _print(verb, value, as_json=args.json)
-    for error in session.errors:
-        _say(error_line(error))
+    for refusal in session.errors:
+        _say(error_line(refusal))
     return session.status
 
 
@@ -215,7 +220,7 @@ def _refuse(error: Dan9Error, *, as_json: bool) -> int:
         return NO_NODE
     if isinstance(error, TimedOut):
         return TIMED_OUT
-    return WRONG_USE if isinstance(error, BadConfig) and error.at == "command line" else FAILED
+    return FAILED
 
 
 def error_line(error: Dan9Error) -> str:

@@ -152,7 +152,9 @@ def _be_the_node(writer: int, name: str | None, config: Path | None) -> NoReturn
         import traceback
 
         traceback.print_exc()
-        say(to_form(error))
+        form: dict[str, Any] = to_form(error)
+        form["error"]["hint"] = "node.log has the traceback, dan9 up shows it here"
+        say(form)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
