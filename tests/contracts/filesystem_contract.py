@@ -29,6 +29,13 @@ from dan9.base.errors import (
 from dan9.kernel.daemon import Daemon, on
 from dan9.kernel.kernel import System
 
+
+async def until(system: System, address: str, key: str, value: object) -> None:
+    """Return once the daemon's status says so; asking lets everything else go on."""
+    while (await system.ask(address, "status"))[key] != value:
+        pass
+
+
 Body = Callable[[Any, System], Awaitable[None]]
 Files = Callable[..., None]
 """`files(body, **config)`: config as of the daemon; `links={path: target}` are made first."""
@@ -217,7 +224,7 @@ def test_handles_are_limited_and_end_with_their_owner(files: Files) -> None:
         with pytest.raises(NoSpace, match="2 handles"):
             await fs.open_("/f")
         await system.ask("w", "stop")
-        await system.sleep(0.1)
+        await until(system, fs_address, "handles", 1)
         third = await fs.open_("/f")
         await fs.delete("/f")
         assert await fs.read_chunk(third) == b"x"
@@ -571,11 +578,9 @@ def test_a_watch_ends_with_its_path_and_with_its_watcher(files: Files) -> None:
         await watching.watch(address, "/w")
         await fs.delete("/w")
         await watching.saw("/w", "deleted")
-        await system.sleep(0.2)
-        assert (await system.ask(address, "status"))["watches"] == 0
+        await until(system, address, "watches", 0)
         await watching.watch(address, "/")
         await system.ask("one", "stop")
-        await system.sleep(0.1)
-        assert (await system.ask(address, "status"))["watches"] == 0
+        await until(system, address, "watches", 0)
 
     files(body)

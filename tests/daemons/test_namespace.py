@@ -518,3 +518,25 @@ def test_bindings_and_views_are_state() -> None:
             assert await s.ask("b", "through", path="/x/own") == "c:/"
 
     run(body)
+
+
+def test_a_changed_configuration_counts_more_than_what_was_saved() -> None:
+    """Only the bindings that changed are made anew; what was unbound by hand stays unbound."""
+    store = MemoryStore()
+
+    async def first() -> None:
+        async with system(store=store) as s:
+            config = {"/x": "d9://echo/demo/a", "/y": "d9://echo/demo/a"}
+            await s.spawn(Namespace, "namespace", group="system", bindings=config)
+            await s.ask(NS, "unbind", path="/y")
+            await s.ask(NS, "checkpoint")
+
+    async def second() -> None:
+        async with system(store=store) as s:
+            config = {"/x": "d9://echo/demo/b", "/y": "d9://echo/demo/a", "/z": "#s"}
+            await s.spawn(Namespace, "namespace", group="system", bindings=config)
+            assert (await s.ask(NS, "lookup", path="/x"))["address"] == "d9://echo/demo/b"
+            assert [e["name"] for e in await s.ask(NS, "list")] == ["x", "z"]
+
+    run(first)
+    run(second)

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dan9.base.errors import Refused
-from dan9.daemons.filesystem import DiskFiles
+from dan9.daemons.diskfiles import DiskFiles
 from dan9.testing.memory_filesystem import MemoryFiles
 
 NAMES = ("a", "b", "link")

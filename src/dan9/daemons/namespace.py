@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from dan9.base.errors import (
     BadAddress,
     BadPayload,
-    Corrupt,
     Dan9Error,
     IsADirectory,
     NotFound,
@@ -40,6 +39,15 @@ from dan9.daemons.mounttable import (
     place_of,
     text_of_place,
 )
+from dan9.daemons.namespace_forms import (
+    Lookup,
+    Named,
+    SavedMember,
+    form_of,
+    named,
+    nothing_at,
+    table_of,
+)
 from dan9.daemons.union import Union
 from dan9.kernel.daemon import Daemon, on
 from dan9.kernel.kernel import current_message
@@ -48,7 +56,7 @@ if TYPE_CHECKING:
     from dan9.base.reasons import Reason
     from dan9.kernel.links import Down
 
-__all__ = ["BINDINGS", "SYSTEM_VIEW", "Lookup", "Named", "Namespace"]
+__all__ = ["BINDINGS", "SYSTEM_VIEW", "Namespace"]
 
 T = TypeVar("T")
 
@@ -84,48 +92,6 @@ _ABSENT = frozenset(
 _MOST_SEEN = 100_000  # viewers whose view is remembered
 
 
-class MemberForm(TypedDict):
-    """One member of a union, as replies show it."""
-
-    address: str
-    path: str
-    create: bool
-
-
-class Lookup(TypedDict):
-    """What a path means."""
-
-    address: str
-    """The daemon; empty for a folder of names."""
-    path: str
-    """What is left of the path for it."""
-    members: list[MemberForm]
-    """All who stand at the path, in the order in which they are searched."""
-
-
-class SavedMember(TypedDict):
-    """One member of a union, as the state keeps it."""
-
-    place: str
-    create: bool
-    verb: str
-
-
-class Named(TypedDict):
-    """One entry of a listing."""
-
-    name: str
-    path: str
-    kind: str
-    address: str
-    """The daemon it belongs to; empty for a folder of names."""
-    target: str
-    """What is bound there, if something is."""
-    member: int
-    """Which member of a union it comes from, 0 the first."""
-    order: NotRequired[str]
-
-
 class Namespace(Daemon, type="namespace"):
     """Gives daemons paths, as Plan 9 gives files names, and each subtree its own view."""
 
@@ -134,16 +100,16 @@ class Namespace(Daemon, type="namespace"):
     """The views: place → members. What is saved and restored; the tables are made of it."""
     viewers: dict[str, str] = {}
     """Which daemon has which view."""
+    booted: dict[str, str] = {}
+    """Which bindings boot has made: those that the configuration changed are made anew."""
 
     async def on_start(self) -> None:
         """Make the system's view, or the views that were saved, and answer for paths."""
         self._seen: dict[str, str] = {}  # viewer → view, until something is forked
         self._watched: set[str] = set()
-        if SYSTEM_VIEW not in self.views:
-            self.views[SYSTEM_VIEW] = {}
-            self._build()
-            self._bind_by_boot()
+        self.views.setdefault(SYSTEM_VIEW, {})
         self._build()
+        self._bind_by_boot()
         for viewer in list(self.viewers):
             self._watch(viewer)
         await self.spawn(Union, "union", group="system", namespace=self.address)
@@ -151,7 +117,7 @@ class Namespace(Daemon, type="namespace"):
 
     def _build(self) -> None:
         """Make the tables of the state: at the start, and when another state is restored."""
-        self._tables = {view: _table_of(heads) for view, heads in self.views.items()}
+        self._tables = {view: table_of(heads) for view, heads in self.views.items()}
         self._built_of = self.views
         self._seen.clear()
 
@@ -278,9 +244,9 @@ class Namespace(Daemon, type="namespace"):
         members = found.members
         if found.left:
             if not create:
-                raise _nothing(path)
+                raise nothing_at(path)
             members = (Member(found.place_to_create(path)),)
-        forms = [_form(member) for member in members]
+        forms = [form_of(member) for member in members]
         return Lookup(address=forms[0]["address"], path=forms[0]["path"], members=forms)
 
     @on(concurrent=True)
@@ -294,7 +260,7 @@ class Namespace(Daemon, type="namespace"):
         table = self._table(view)
         found = await self._drive(table.walk(path))
         if found.left:
-            raise _nothing(path)
+            raise nothing_at(path)
         entries: list[Named] = []
         for number, member in enumerate(found.members):
             names = self._bound_below(table, member.place, path, number)
@@ -307,7 +273,7 @@ class Namespace(Daemon, type="namespace"):
             ]
         if not entries and all(m.place[0] != NAMES for m in found.members):
             first = found.members[0]
-            entries.append(_named(".", path, "daemon", first.place, text_of_place(first.place), 0))
+            entries.append(named(".", path, "daemon", first.place, text_of_place(first.place), 0))
         return entries
 
     @on
@@ -456,7 +422,7 @@ class Namespace(Daemon, type="namespace"):
         if found.left:
             if may_be_gone:
                 return (Member((NAMES, target.rstrip("/"))),)
-            raise _nothing(target)
+            raise nothing_at(target)
         return found.members
 
     async def _bind(
@@ -484,7 +450,7 @@ class Namespace(Daemon, type="namespace"):
             below = (place[0], f"{place[1]}/{name}")
             members = table.members_at(below)
             bound = below in table.heads and members[0].place != below
-            entry = _named(
+            entry = named(
                 name,
                 f"{path.rstrip('/')}/{name}",
                 "daemon" if address_of(members[0].place) else "folder",
@@ -507,7 +473,7 @@ class Namespace(Daemon, type="namespace"):
             return []
         rows = await self.ask(found[0], "list", payload={"path": found[1] or "/"})
         return [
-            _named(
+            named(
                 row["name"],
                 f"{prefix}/{row['name']}",
                 str(row.get("type", "file")),
@@ -528,7 +494,7 @@ class Namespace(Daemon, type="namespace"):
                 names[parts[len(above)]] = None
         kind = "daemon" if len(above) == 2 else "folder"
         return [
-            _named(name, f"{prefix}/{name}", kind, (place[0], f"{place[1]}/{name}"), "", number)
+            named(name, f"{prefix}/{name}", kind, (place[0], f"{place[1]}/{name}"), "", number)
             for name in sorted(names)
         ]
 
@@ -547,6 +513,8 @@ class Namespace(Daemon, type="namespace"):
         """Bind what the configuration says, folders before what is in them."""
         table = self._tables[SYSTEM_VIEW]
         for path, target in sorted(self.bindings.items(), key=lambda item: item[0].count("/")):
+            if self.booted.get(path) == target:
+                continue  # made before, and perhaps unbound by hand since
             place = place_of(target)
             if place is None:
                 raise BadAddress(
@@ -558,6 +526,7 @@ class Namespace(Daemon, type="namespace"):
             head = first_guess(table.locate(path))
             table.bind(head, (Member(place, verb=verb),))
             self._keep(table, head)
+            self.booted[path] = target
 
     def _keep(self, table: MountTable, place: Place) -> None:
         """Keep in the state what now stands at a place."""
@@ -587,43 +556,6 @@ class Namespace(Daemon, type="namespace"):
             assert view is not None
             self.views.pop(view, None)
             self._tables.pop(view, None)
-
-
-def _table_of(heads: dict[str, list[SavedMember]]) -> MountTable:
-    """Make a table of what was saved: place by place, as it was."""
-    table = MountTable()
-    for text, members in heads.items():
-        place = place_of(text)
-        for number, saved in enumerate(members):
-            target = place_of(saved["place"])
-            if place is None or target is None:
-                raise Corrupt(f"a saved view has {text!r}, which is no place")
-            member = Member(target, verb=saved["verb"])
-            table.bind(place, (member,), "after" if number else "replace", create=saved["create"])
-    return table
-
-
-def _form(member: Member) -> MemberForm:
-    found = address_of(member.place)
-    if found is None:
-        return MemberForm(address="", path=text_of_place(member.place), create=member.create)
-    return MemberForm(address=found[0], path=found[1], create=member.create)
-
-
-def _named(name: str, path: str, kind: str, place: Place, target: str, number: int) -> Named:
-    found = address_of(place)
-    return Named(
-        name=name,
-        path=path,
-        kind=kind,
-        address=found[0] if found else "",
-        target=target,
-        member=number,
-    )
-
-
-def _nothing(path: str) -> NotFound:
-    return NotFound(f"{path!r}: no such name in this namespace", hint="dan9 ls / shows the names")
 
 
 def _sender() -> str:

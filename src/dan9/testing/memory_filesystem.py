@@ -25,9 +25,10 @@ from dan9.base.errors import (
     ReadOnly,
 )
 from dan9.base.fields import Config
+from dan9.daemons.diskfiles import Files, Watcher
 from dan9.daemons.file_refusals import TooLarge, refusing
 from dan9.daemons.filenames import components, join, matcher, text_of
-from dan9.daemons.filesystem import Files, Filesystem, Watcher
+from dan9.daemons.filesystem import Filesystem
 from dan9.daemons.filetree import Entry, OpenFile, Stat, kind_of, must_be_regular, too_large
 from dan9.daemons.filewatch import ADDED, DELETED, MODIFIED
 
