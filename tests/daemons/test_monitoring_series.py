@@ -11,38 +11,62 @@ from hypothesis import strategies as st
 from dan9.daemons.series import Recent, Roster, Tier, pack, thin, unpack
 
 
+def fed(recent: Recent, address: str, samples: list[tuple[float, dict[str, float]]]) -> Recent:
+    """Add samples, each with the one before it."""
+    before: dict[str, float] | None = None
+    for when, metrics in samples:
+        recent.add(address, when, metrics, before)
+        before = metrics
+    return recent
+
+
 def test_samples_come_back_in_order_and_only_those_asked_for() -> None:
-    """One metric, since a time."""
-    recent = Recent(span_s=100)
-    for second in range(10):
-        recent.add("d9://a/b/c", float(second), {"handled": second * 2.0, "busy": 0.5})
-    assert recent.points("d9://a/b/c", "handled", since=7) == [
-        (7.0, 14.0),
-        (8.0, 16.0),
-        (9.0, 18.0),
-    ]
-    assert recent.points("d9://a/b/c", "unknown") == []
-    assert recent.points("d9://a/b/other", "handled") == []
-    assert recent.metrics("d9://a/b/c") == ("handled", "busy")
+    """One metric, since a time; what never changed takes no room."""
+    samples = [(float(s), {"handled": s * 2.0, "busy": 0.5}) for s in range(10)]
+    recent = fed(Recent(span_s=100), "d", samples)
+    assert recent.points("d", "handled", since=7) == [(7.0, 14.0), (8.0, 16.0), (9.0, 18.0)]
+    assert recent.points("d", "busy", since=8, constant=0.5) == [(8.0, 0.5), (9.0, 0.5)]
+    assert recent.points("d", "unknown") == []
+    assert recent.points("other", "handled") == []
+    assert recent.metrics("d") == ("handled",)
+    assert recent.values == 20
 
 
 def test_a_metric_that_appears_later_has_no_past() -> None:
     """Rows before it have no value for it, rows without it none either."""
-    recent = Recent()
-    recent.add("d", 1.0, {"a": 1.0})
-    recent.add("d", 2.0, {"a": 2.0, "b": 20.0})
-    recent.add("d", 3.0, {"b": 30.0})
-    recent.add("d", 4.0, {"b": 40.0, "a": 4.0})
+    recent = fed(
+        Recent(),
+        "d",
+        [
+            (1.0, {"a": 1.0}),
+            (2.0, {"a": 2.0, "b": 20.0}),
+            (3.0, {"b": 30.0}),
+            (4.0, {"b": 40.0, "a": 4.0}),
+        ],
+    )
     assert recent.points("d", "a") == [(1.0, 1.0), (2.0, 2.0), (4.0, 4.0)]
     assert recent.points("d", "b") == [(2.0, 20.0), (3.0, 30.0), (4.0, 40.0)]
+
+
+def test_a_metric_that_begins_to_change_keeps_the_value_it_had() -> None:
+    """And so does what never changed, once nobody else would know."""
+    recent = fed(Recent(), "d", [(1.0, {"a": 5.0, "b": 7.0}), (2.0, {"a": 6.0, "b": 7.0})])
+    assert recent.points("d", "a") == [(1.0, 5.0), (2.0, 6.0)]
+    recent.keep("d", {"a": 6.0, "b": 7.0})
+    assert recent.points("d", "b") == [(1.0, 7.0), (2.0, 7.0)]
+
+
+def test_a_second_sample_of_one_moment_replaces_the_first() -> None:
+    """Whoever asks often does not lengthen the history."""
+    recent = fed(Recent(), "d", [(1.0, {"a": 1.0}), (2.0, {"a": 2.0}), (2.0, {"a": 3.0})])
+    assert recent.points("d", "a") == [(1.0, 1.0), (2.0, 3.0)]
 
 
 def test_old_rows_go_and_the_count_stays_right() -> None:
     """Neither a busy nor a silent daemon keeps more than the span."""
     recent = Recent(span_s=10)
     recent.add("silent", 0.0, {"a": 1.0})
-    for second in range(1000):
-        recent.add("busy", float(second), {"a": 1.0})
+    fed(recent, "busy", [(float(second), {"a": float(second)}) for second in range(1000)])
     assert len(recent.points("busy", "a")) <= 14
     recent.forget(before=990.0)
     assert len(recent) == 1
@@ -54,7 +78,8 @@ def test_memory_has_a_bound_whatever_comes() -> None:
     """Past the bound the longest track loses its older half."""
     recent = Recent(span_s=1e9, max_values=1000)
     for second in range(5000):
-        recent.add(f"d{second % 3}", float(second), {"a": 1.0, "b": 2.0})
+        now, before = float(second), float(second - 3)
+        recent.add(f"d{second % 3}", now, {"a": now, "b": 2.0}, {"a": before, "b": 2.0})
     assert recent.values <= 1000
     assert recent.points("d0", "a")[-1][0] == 4998.0
 
@@ -116,7 +141,7 @@ def test_past_the_limit_daemons_are_summed_by_group() -> None:
     assert len(roster.ids) == 6
     even = roster.ids["d9://w/even/*", "handled"]
     assert dict(roster.settle("d9://w/even/n48", {"handled": 15.0})) == {even: 23 * 10.0 + 5}
-    roster.gone("d9://w/even/n48", {"handled": 15.0})
+    roster.gone("d9://w/even/n48")
     assert dict(roster.settle("d9://w/even/n46", {"handled": 10.0})) == {even: 220.0}
 
 

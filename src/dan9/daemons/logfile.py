@@ -18,6 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +38,14 @@ _FIRST_TIME = re.compile(rb'(\d{4}-\d\d-\d\dT[\d:.]+)Z |\{"time":([\d.]+)')
 
 def iso_time(when: float) -> str:
     """Return UTC seconds since 1970 as ISO-8601 with milliseconds and a Z."""
-    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    milliseconds = int(when * 1000)  # cut off, so that no entry is dated into the future
+    second, rest = divmod(milliseconds, 1000)
+    return f"{_iso_second(second)}.{rest:03}Z"
+
+
+@lru_cache(maxsize=16)
+def _iso_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def entry_form(entry: LogEntry) -> dict[str, object]:
@@ -54,15 +62,15 @@ def entry_form(entry: LogEntry) -> dict[str, object]:
 
 def text_line(entry: LogEntry) -> str:
     """Return `TIME LEVEL source: text key=value`, and the traceback indented below."""
-    head = f"{iso_time(entry.time)} {entry.level.upper():<8} {_escaped(entry.source)}: "
-    parts = [head + _escaped(entry.text)]
+    source = entry.source if entry.source.isprintable() else _escaped(entry.source)
+    text = entry.text if entry.text.isprintable() else _escaped(entry.text)
+    parts = [f"{iso_time(entry.time)} {entry.level.upper():<8} {source}: {text}"]
     for key, value in entry.fields.items():
-        shown = _plain(value)
-        text = shown if isinstance(shown, str) else json.encode(shown).decode()
-        text = _escaped(text)
-        if isinstance(shown, str) and not _PLAIN.match(text):
-            text = '"' + text.replace('"', '\\"') + '"'
-        parts.append(f"{_escaped(str(key))}={text}")
+        if type(value) is int or type(value) is float:
+            shown = repr(value)
+        else:
+            shown = _shown(value)
+        parts.append(f"{key if key.isprintable() else _escaped(key)}={shown}")
     line = " ".join(parts) + "\n"
     if entry.trace:
         line += "".join(f"    {_escaped(row)}\n" for row in entry.trace.splitlines())
@@ -243,6 +251,17 @@ class LogFile:
 
     def _old(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def _shown(value: object) -> str:
+    """Return a field's value, quoted where it has to be."""
+    plain = _plain(value)
+    if not isinstance(plain, str):
+        return _escaped(json.encode(plain).decode())
+    text = _escaped(plain)
+    if not _PLAIN.match(text):
+        text = '"' + text.replace('"', '\\"') + '"'
+    return text
 
 
 def _escaped(text: str) -> str:

@@ -88,7 +88,7 @@ class Past:
 
     async def metrics(self, address: str) -> list[str]:
         """Return the metrics of which there is a past."""
-        names = list(self.book.recent.metrics(address))
+        names = self.book.names(address)
         if self._file is not None:
             file = self._file
             names += await self._blocking(lambda: file.metrics(address))
@@ -97,7 +97,7 @@ class Past:
 
     def knows(self, address: str) -> bool:
         """True if there is a past of this daemon, though it may be no more."""
-        return bool(self.book.recent.metrics(address)) or any(
+        return bool(self.book.names(address)) or any(
             address == found for found, _ in self.book.roster.ids
         )
 
@@ -105,7 +105,7 @@ class Past:
         self, address: str, metric: str, since: float | None, now: float
     ) -> list[Point]:
         """Return the points since a time (None: what is in memory), oldest first."""
-        found = self.book.recent.points(address, metric, since or 0.0)
+        found = self.book.points(address, metric, since or 0.0)
         if since is None or self._file is None:
             return found
         for tier in (FINE, COARSE):

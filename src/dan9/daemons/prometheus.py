@@ -58,6 +58,7 @@ class Exposition:
     def __init__(self, prefix: str = "dan9") -> None:
         self._prefix = prefix
         self._families: dict[str, _Family] = {}
+        self._kinds: dict[str, str] = {}  # a counter is known without its `_total`
 
     def add_daemon(
         self,
@@ -109,13 +110,13 @@ class Exposition:
         return "".join(out)
 
     def _family(self, metric: str, kind: str) -> tuple[str, _Family]:
-        name = f"{self._prefix}_{_NOT_ALLOWED.sub('_', metric)}"
-        if kind == "counter" and not name.endswith("_total"):
-            name += "_total"
+        base = f"{self._prefix}_{_NOT_ALLOWED.sub('_', metric)}"
+        if kind == "counter":
+            base = base.removesuffix("_total")
+        while self._kinds.setdefault(base, kind) != kind:
+            base = f"{base}_{kind}"
+        name = f"{base}_total" if kind == "counter" else base
         family = self._families.get(name)
-        if family is not None and family.kind != kind:
-            name = f"{name}_{kind}"
-            family = self._families.get(name)
         if family is None:
             family = self._families[name] = _Family(kind, metric)
         return name, family

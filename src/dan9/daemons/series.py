@@ -48,7 +48,7 @@ class Recent:
             rows go early, of the daemon that has most.
     """
 
-    def __init__(self, span_s: float = 300.0, max_values: int = 1_000_000) -> None:
+    def __init__(self, span_s: float = 300.0, max_values: int = 850_000) -> None:
         self.span_s = span_s
         self.max_values = max_values
         self.values = 0
@@ -59,29 +59,49 @@ class Recent:
         """Return how many daemons have samples."""
         return len(self._tracks)
 
-    def add(self, address: str, when: float, metrics: Mapping[str, float]) -> None:
-        """Keep one row; rows that have become too old go."""
-        names = tuple(metrics)
+    def add(
+        self,
+        address: str,
+        when: float,
+        metrics: Mapping[str, float],
+        before: Mapping[str, float] | None = None,
+    ) -> None:
+        """Keep one row; rows that have become too old go.
+
+        Only what has ever changed gets a column: most metrics of most daemons never do.
+        `before` is the sample before this one; the caller has it anyway.
+        """
         track = self._tracks.get(address)
         if track is None:
-            track = self._tracks[address] = _Track(self._shapes.setdefault(names, names))
-        elif track.names != names:
-            self._reshape(track, names)
+            track = self._tracks[address] = _Track(())
+        if before is not None:
+            names = track.names
+            moved = [
+                name
+                for name, value in metrics.items()
+                if before.get(name, nan) != value and name not in names
+            ]
+            if moved:
+                self._widen(track, {name: before.get(name, nan) for name in moved})
         rows = track.rows
         width = len(track.names) + 1
         if rows and rows[-width] == when:  # sampled twice at one moment: the later one counts
             del rows[-width:]
             self.values -= width
         rows.append(when)
-        if track.names == names:
-            rows.extend(metrics.values())
-        else:
-            rows.extend([metrics.get(name, nan) for name in track.names])
+        for name in track.names:
+            rows.append(metrics.get(name, nan))
         self.values += width
         if when - rows[0] > self.span_s * 1.25:
             self._trim(track, when - self.span_s)
         if self.values > self.max_values:
             self._relieve()
+
+    def keep(self, address: str, constants: Mapping[str, float]) -> None:
+        """Write down what never changed, for a daemon of which nobody will know it any more."""
+        track = self._tracks.get(address)
+        if track is not None:
+            self._widen(track, {k: v for k, v in constants.items() if k not in track.names})
 
     def forget(self, before: float) -> None:
         """Drop what is older, of every daemon."""
@@ -95,35 +115,37 @@ class Recent:
                 self._trim(track, before)
 
     def metrics(self, address: str) -> tuple[str, ...]:
-        """Return the names that have samples."""
+        """Return the names that have a column: those that have changed."""
         track = self._tracks.get(address)
         return track.names if track else ()
 
-    def points(self, address: str, metric: str, since: float = 0.0) -> list[Point]:
-        """Return the samples of one metric, oldest first."""
+    def points(
+        self, address: str, metric: str, since: float = 0.0, constant: float | None = None
+    ) -> list[Point]:
+        """Return the samples of one metric, oldest first.
+
+        `constant` is the value of a metric that has no column, if there is such a metric.
+        """
         track = self._tracks.get(address)
-        if track is None or metric not in track.names:
+        if track is None:
             return []
         width = len(track.names) + 1
-        at = track.names.index(metric) + 1
         rows = track.rows
-        return [
-            (rows[row], rows[row + at])
-            for row in range(0, len(rows), width)
-            if rows[row] >= since and not isnan(rows[row + at])
-        ]
+        starts = [row for row in range(0, len(rows), width) if rows[row] >= since]
+        if metric in track.names:
+            at = track.names.index(metric) + 1
+            return [(rows[row], rows[row + at]) for row in starts if not isnan(rows[row + at])]
+        return [] if constant is None else [(rows[row], constant) for row in starts]
 
-    def _reshape(self, track: _Track, names: tuple[str, ...]) -> None:
-        """Give the track the metrics that are new; old rows have no value for them."""
-        union = track.names + tuple(name for name in names if name not in track.names)
-        if union == track.names:
-            return
+    def _widen(self, track: _Track, columns: Mapping[str, float]) -> None:
+        """Give the track more columns, filled with the values that have held so far."""
+        union = track.names + tuple(columns)
         union = self._shapes.setdefault(union, union)
-        width, more = len(track.names) + 1, len(union) - len(track.names)
+        width = len(track.names) + 1
         rows = array("d")
         for row in range(0, len(track.rows), width):
             rows.extend(track.rows[row : row + width])
-            rows.extend([nan] * more)
+            rows.extend(columns.values())
         self.values += len(rows) - len(track.rows)
         track.names, track.rows = union, rows
 
@@ -164,7 +186,8 @@ class Roster:
         """How many daemons' series are in sums only."""
         self._next = 1
         self._sums: dict[tuple[str, str], float] = {}
-        self._last: dict[tuple[str, str], float] = {}
+        self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._last: dict[str, _Track] = {}
 
     def load(self, ids: Mapping[tuple[str, str], int]) -> None:
         """Take up the series that are on disk already."""
@@ -188,23 +211,37 @@ class Roster:
                 if total_key not in ids and len(ids) >= self.limit + self.reserve:
                     continue  # hundreds of metric names: the node's own are in long ago
             total = ids.get(total_key) or self._admit(total_key)
-            if key not in self._last:
-                self.summed += 1
-            change = value - self._last.get(key, 0.0)
-            self._last[key] = value
+            change = value - self._replace(address, metric, value)
             self._sums[total_key] = summed = self._sums.get(total_key, 0.0) + change
             yield total, summed
 
-    def gone(self, address: str, metrics: Mapping[str, float]) -> None:
+    def gone(self, address: str) -> None:
         """A daemon has ended: its part leaves the sums; its own series keep their past."""
-        for metric in metrics:
-            value = self._last.pop((address, metric), None)
-            if value is not None:
-                self.summed -= 1
-                for total in (_group_of(address), "d9://**"):
-                    if (total, metric) in self._sums:
-                        self._sums[total, metric] -= value
-                        break
+        last = self._last.pop(address, None)
+        if last is None:
+            return
+        self.summed -= len(last.names)
+        for metric, value in zip(last.names, last.rows, strict=True):
+            for total in (_group_of(address), "d9://**"):
+                if (total, metric) in self._sums:
+                    self._sums[total, metric] -= value
+                    break
+
+    def _replace(self, address: str, metric: str, value: float) -> float:
+        """Remember the value that is in a sum now; return the one that was."""
+        last = self._last.get(address)
+        if last is None:
+            last = self._last[address] = _Track(())
+        if metric in last.names:
+            at = last.names.index(metric)
+            before = last.rows[at]
+            last.rows[at] = value
+            return before
+        names = (*last.names, metric)
+        last.names = self._shapes.setdefault(names, names)
+        last.rows.append(value)
+        self.summed += 1
+        return 0.0
 
     def _admit(self, key: tuple[str, str]) -> int:
         self.ids[key] = self._next
@@ -225,12 +262,13 @@ class Tier:
         self.step_s = step_s
         self.slots = slots
         self._emit = emit
-        self._open: dict[int, dict[int, float]] = {}
+        self._open: dict[int, array[float]] = {}
+        self._blank = array("d", [nan] * slots)
         self._start = 0
 
     def __len__(self) -> int:
         """Return how many points wait."""
-        return sum(map(len, self._open.values()))
+        return sum(not isnan(value) for points in self._open.values() for value in points)
 
     def add(self, when: float, values: Mapping[int, float]) -> None:
         """Take the values that hold at `when`, by series."""
@@ -243,22 +281,22 @@ class Tier:
         for series, value in values.items():
             points = self._open.get(series)
             if points is None:
-                self._open[series] = {slot: value}
-            else:
-                points[slot] = value
+                points = self._open[series] = self._blank[:]
+            points[slot] = value
 
     def flush(self) -> None:
         """Emit what there is, complete or not."""
         waiting, self._open = self._open, {}
         for series, points in waiting.items():
-            self._emit(series, self._start, pack(points, self.slots))
+            found = {slot: value for slot, value in enumerate(points) if not isnan(value)}
+            self._emit(series, self._start, pack(found, self.slots))
 
     def points(self, series: int) -> list[Point]:
         """Return what waits of one series."""
-        found = self._open.get(series, {})
         return [
             (float(self._start + slot * self.step_s), value)
-            for slot, value in sorted(found.items())
+            for slot, value in enumerate(self._open.get(series, ()))
+            if not isnan(value)
         ]
 
 
