@@ -69,7 +69,7 @@ def test_a_tree_is_drawn() -> None:
             {"uptime": 3600.0, "mailbox": {"depth": 1, "limit": 9}},
             ["uptime   1h", "mailbox  1 of 9"],
         ),
-        ({"stdout": "a\nb"}, ["stdout  a", "        b"]),
+        ({"stdout": "a\nb\n"}, ["stdout  a", "        b"]),
         ([{"a": 1}, {"b": "x"}], ["A  B", "1", "   x"]),
     ],
 )

@@ -146,14 +146,14 @@ def test_a_class_of_ones_own_is_run(node: Shell) -> None:
     assert out == "d9://counter/demo/c1  running\n"
     assert node.well("send", "d9://counter/demo/c1", "add", "by=2") == "3\n"
     assert node.here("status", "c1", "--json").json["state"] == "running"
-    assert node.well("suspend", "c1") == "c1  suspended\n"
-    assert node.well("resume", "c1") == "c1  running\n"
+    assert node.well("suspend", "c1") == "d9://counter/demo/c1  suspended\n"
+    assert node.well("resume", "c1") == "d9://counter/demo/c1  running\n"
     assert node.well("stop", "c*") == "d9://counter/demo/c1  stopped\n"
     done = node.here("send", "c1", "add", "by=2")
     assert done.status == 1
     assert done.err.startswith("dan9: ")
-    assert node.well("start", "c1") == "c1  running\n"
-    assert node.well("restart", "c1") == "c1  running\n"
+    assert node.well("start", "c1") == "d9://counter/demo/c1  running\n"
+    assert node.well("restart", "c1") == "d9://counter/demo/c1  running\n"
     node.well("stop", "c1")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dan9.base.address import is_pattern
+from dan9.base.address import SCHEME, is_pattern
 from dan9.base.errors import BadPayload
 from dan9.cli.session import Session
 
@@ -143,7 +143,14 @@ def resume(session: Session, args: Namespace) -> Any:
 
 def _control(session: Session, args: Namespace, type_: str) -> list[dict[str, Any]]:
     rows = session.each(args.pattern, type_, spare_system=True)
-    return [{"address": row["address"], "state": row["reply"]} for row in rows]
+    return [{"address": _resolved(session, row["address"]), "state": row["reply"]} for row in rows]
+
+
+def _resolved(session: Session, text: str) -> str:
+    """Return the address that a name stood for, so that one sees who was meant."""
+    if text.startswith(SCHEME):
+        return text
+    return str(session.node("resolve", text=text))
 
 
 def run(session: Session, args: Namespace) -> Any:

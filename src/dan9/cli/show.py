@@ -123,7 +123,7 @@ class Page:
             text = "-" if value in ([], {}, "") else _known(str(key), value) or _short(value)
             if key == "state":
                 text = self.state(text)
-            first, *more = text.split("\n")
+            first, *more = text.removesuffix("\n").split("\n")
             lines.append(f"{clean(str(key)).ljust(width)}  {first}".rstrip())
             lines += [f"{' ' * width}  {line}".rstrip() for line in more]
         return lines
