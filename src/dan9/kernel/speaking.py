@@ -50,8 +50,11 @@ def _merged(
     """Put the payload and the keywords of a call together.
 
     `payload=` is the payload as a map, unless the message has a key of that name and
-    others are given as keywords: then it is that key, as in a timer's `schedule`.
+    others are given as keywords: then it is that key, as in a timer's `schedule`. A
+    keyword's trailing underscore (`for_=`) is Python's need and is dropped.
     """
+    if fields and verb.function is not None:
+        fields = {key.removesuffix("_") or key: value for key, value in fields.items()}
     if payload is None:
         return fields or {}
     if not fields:
@@ -209,14 +212,14 @@ class Speaking(Finding):
             Refused: UnknownDaemon, UnknownMessage, BadPayload.
         """
         if isinstance(address, str) and is_pattern(address):
-            given = fields if payload is None else {**payload, **fields}
             for cell in list(self.registry.cells(address)):
                 try:
                     verb = self.verb_of(cell, type)
                 except UnknownMessage:
                     continue
+                given = dict(_merged(verb, payload, fields))
                 kwargs = given if verb.function is None else verb.signature.bind(given)
-                message = Message(cell, verb, KEYWORDS, dict(kwargs))
+                message = Message(cell, verb, KEYWORDS, kwargs)
                 try:
                     self.scheduler.tell(message)
                 except MailboxFull:
