@@ -73,6 +73,7 @@ class Disk:
             if not self.path.exists() or (log.exists() and log.stat().st_size):
                 raise
             connection = self._connect("ro&immutable=1")
+        connection.execute("PRAGMA cache_size=-8000")
         return connection
 
     def heal(self) -> None:
