@@ -7,6 +7,7 @@ operating system; the daemon adds nothing to what may be reached.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -442,4 +443,44 @@ def _list_100000_entries(huge: str) -> None:
     tree.max_entries = 99_999
     with pytest.raises(Refused, match="more than 99999"):
         tree.entries("/")
+    root.close()
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Path]:
+    """A folder that anybody may use, and rights that are nobody's."""
+    folder = Path(tempfile.mkdtemp(prefix="dan9-"))
+    folder.chmod(0o777)
+    was = os.geteuid()
+    try:
+        os.seteuid(65534 if was == 0 else was)
+        yield folder
+    finally:
+        os.seteuid(was)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("by_walk", [False, True])
+def test_permissions_are_the_operating_systems(as_nobody: Path, by_walk: bool) -> None:
+    """What may not be read, written or looked into is refused by name, and listed so."""
+    root = Root(str(as_nobody), by_walk=by_walk)
+    tree = FileTree(root, max_read_bytes=100, max_entries=100)
+    change = FileChanges(tree)
+    change.write("closed", b"x")
+    (as_nobody / "closed").chmod(0o000)
+    change.write("fixed", b"old")
+    (as_nobody / "fixed").chmod(0o444)
+    change.mkdir("dark")
+    (as_nobody / "dark").chmod(0o000)
+    with pytest.raises(PermissionRefused):
+        tree.open_file("closed")
+    for options in ({}, {"append": True}, {"atomic": False}):
+        with pytest.raises(PermissionRefused):
+            change.write("fixed", b"new", **options)
+    assert (as_nobody / "fixed").read_bytes() == b"old"
+    with pytest.raises(PermissionRefused):
+        change.write("dark/f", b"x")
+    listed = {entry["name"]: entry.get("error") for entry in tree.entries("/", recursive=True)}
+    assert listed == {"closed": None, "dark": "permission", "fixed": None}
+    (as_nobody / "dark").chmod(0o700)
     root.close()

@@ -208,7 +208,7 @@ class FileChanges:
     def _whole(
         self, parent: int, name: bytes, path: str, old: os.stat_result | None, content: bytes
     ) -> None:
-        if old is not None and not os.access(name, os.W_OK, dir_fd=parent, follow_symlinks=False):
+        if old is not None and not _may_write(parent, name):
             # The rename would pass; but a file that may not be written may not be replaced.
             raise PermissionRefused(f"{path!r} may not be written", hint="stat shows its mode")
         fd, temporary = _temporary(parent)
@@ -351,6 +351,17 @@ class FileChanges:
                     raise
                 os.unlink(there[-1], dir_fd=parent)
                 os.symlink(link, there[-1], dir_fd=parent)
+
+
+def _may_write(parent: int, name: bytes) -> bool:
+    """True if the system would let us open the file for writing."""
+    return os.access(
+        name,
+        os.W_OK,
+        dir_fd=parent,
+        effective_ids=os.access in os.supports_effective_ids,
+        follow_symlinks=False,
+    )
 
 
 def _temporary(parent: int) -> tuple[int, bytes]:
