@@ -20,6 +20,7 @@ from dan9.edge.aio import AsyncClient, connect_async
 from dan9.edge.client import connect
 from dan9.edge.guest import KernelReception
 from dan9.edge.port import Limits
+from dan9.edge.protocol import Hello, Outbox, Request
 from dan9.edge.server import Server
 from dan9.kernel.daemon import Daemon, on
 from dan9.kernel.kernel import System, current_message
@@ -253,9 +254,7 @@ def test_a_dropping_source_says_how_much(tmp_path: Path) -> None:
             await other.ask("c1", "push", up_to=5)
             events = node.events()
             assert await taken(events, 2) == [0, 1]
-            node._say(
-                __import__("dan9.edge.protocol", fromlist=["Request"]).Request("ack", event=2)
-            )
+            node._say(Request("ack", event=2))
             await node.flush()
             await other.ask("c1", "push", up_to=1)
             assert (await anext(events)).payload["dropped"] == 3
@@ -292,5 +291,26 @@ def test_a_ref_crosses_the_wire_as_its_address(tmp_path: Path) -> None:
         await system.spawn(Friend, "f1")
         async with await connect_async(path) as node:
             assert await node.ask("f1", "friend", other=COUNTER) == COUNTER
+
+    with_node(tmp_path, main)
+
+
+def test_clients_that_hang_up_while_they_are_let_in_leave_nothing(tmp_path: Path) -> None:
+    """No daemon stays behind for a connection that is gone."""
+
+    async def main(system: System, path: str) -> None:
+        hello = bytearray()
+        for message in (Hello("dan9", 1), Request("ask", 1, "c1", "hang", timeout="none")):
+            out = Outbox()
+            out.add(message, 1000)
+            hello += b"".join(out.take())
+        for turns in range(12):
+            _, writer = await asyncio.open_unix_connection(path)
+            writer.write(hello)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            writer.close()
+        await gone(system)
+        assert system.conservation()["in-hand"] == 0
 
     with_node(tmp_path, main)
