@@ -200,12 +200,18 @@ def test_log_entries_are_lines() -> None:
         "1970-01-01T00:00:00.250Z error    me: broke n=1\n    Traceback\n      x",
     ]
     assert printers.logs(PLAIN, {"dropped": 3}) == ["… 3 entries were dropped"]
+    late = printers.logs(PLAIN, {**entry, "dropped": 3, "trace": ""})
+    assert late == ["… 3 entries were dropped\n1970-01-01T00:00:00.250Z error    me: broke n=1"]
 
 
 def test_events_are_lines() -> None:
     """A message with its route, an event with its facts."""
     message = {"time": 0, "sender": "a", "recipient": "b", "type": "read", "payload": {"x": 1}}
     assert printers.events(PLAIN, message) == ['1970-01-01T00:00:00.000Z a → b read {"x":1}']
+    assert printers.events(PLAIN, {**message, "dropped": 2}) == [
+        "… 2 were dropped",
+        '1970-01-01T00:00:00.000Z a → b read {"x":1}',
+    ]
     event = {"event": "daemon-started", "time": 0, "address": "d9://a/b/c", "took-s": 0.5}
     assert printers.events(PLAIN, event) == [
         "1970-01-01T00:00:00.000Z d9://a/b/c daemon-started took-s=0.5"

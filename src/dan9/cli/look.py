@@ -72,6 +72,10 @@ def timers(session: Session, args: Namespace) -> Any:  # noqa: ARG001  (every ve
 
 def logs(session: Session, args: Namespace) -> Any:
     """Return the latest entries, or with --follow those and what comes."""
+    return _following(session, args) if args.follow else _latest(session, args)
+
+
+def _latest(session: Session, args: Namespace) -> list[Any]:
     since = None
     if args.since is not None:
         import time
@@ -79,7 +83,7 @@ def logs(session: Session, args: Namespace) -> Any:
         from dan9.base.duration import parse_duration
 
         since = time.time() - parse_duration(args.since)
-    latest = session.ask(
+    entries: list[Any] = session.ask(
         _LOGGING,
         "display",
         level=args.level,
@@ -88,20 +92,28 @@ def logs(session: Session, args: Namespace) -> Any:
         since=since,
         contains=args.contains,
     )
-    return _following(session, args, latest) if args.follow else latest
+    return entries
 
 
-def _following(session: Session, args: Namespace, latest: list[Any]) -> Iterator[Any]:
+def _following(session: Session, args: Namespace) -> Iterator[Any]:
+    # Followed first and shown after, so that nothing falls between the two; what came
+    # meanwhile is in both, and told once.
+    session.ask(_LOGGING, "follow", level=args.level, source=args.source)
+    latest = _latest(session, args)
     yield from latest
-    for event in session.stream(_LOGGING, "follow", level=args.level, source=args.source):
-        entry = event.get("entry", event)
-        if args.contains is None or args.contains in str(entry.get("text", "")):
+    for event in session.client.events():
+        entry = event.payload
+        if entry not in latest and (
+            args.contains is None or args.contains in str(entry.get("text", ""))
+        ):
             yield entry
 
 
 def watch(session: Session, args: Namespace) -> Iterator[Any]:
     """Yield messages and events as they pass."""
-    yield from session.stream(NODE, "watch", pattern=args.pattern)
+    for payload in session.stream(NODE, "watch", pattern=args.pattern):
+        lost = {"dropped": payload["dropped"]} if payload.get("dropped") else {}
+        yield {**payload["event"], **lost}
 
 
 def ls(session: Session, args: Namespace) -> Any:

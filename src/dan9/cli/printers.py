@@ -175,8 +175,12 @@ def logs(page: Page, reply: Any) -> list[str]:
 
 
 def _entry(page: Page, entry: Mapping[str, Any]) -> str:
-    if "dropped" in entry and "text" not in entry:
-        return page.paint(f"… {entry['dropped']} entries were dropped", "yellow")
+    lost = ""
+    if entry.get("dropped"):
+        lost = page.paint(f"… {entry['dropped']} entries were dropped", "yellow")
+        if "text" not in entry:
+            return lost
+        lost += "\n"
     level = str(entry.get("level", ""))
     when = entry.get("time")
     stamp = format_time(when) if isinstance(when, int | float) else str(when or "")
@@ -189,7 +193,7 @@ def _entry(page: Page, entry: Mapping[str, Any]) -> str:
         for line in str(entry.get("trace") or "").rstrip().split("\n")
         if line
     )
-    return f"{page.paint(stamp, 'dim')} {page.level(level)}{pad} {text}{trace}"
+    return f"{lost}{page.paint(stamp, 'dim')} {page.level(level)}{pad} {text}{trace}"
 
 
 def timers(page: Page, rows: list[dict[str, Any]]) -> list[str]:
@@ -214,9 +218,10 @@ def timers(page: Page, rows: list[dict[str, Any]]) -> list[str]:
 
 def events(page: Page, event: dict[str, Any]) -> list[str]:
     """Print one message or event as one line."""
+    if event.get("dropped"):
+        lost = page.paint(f"… {event['dropped']} were dropped", "yellow")
+        return [lost, *events(page, {**event, "dropped": 0})]
     stamp = page.paint(_when(event.get("time", "")), "dim")
-    if "dropped" in event and len(event) <= 2:
-        return [page.paint(f"… {event['dropped']} were dropped", "yellow")]
     if "event" in event and event["event"] != "message":
         skip = {"event", "time", "address", "trace", "stack"}
         facts = " ".join(f"{key}={json_line(one)}" for key, one in event.items() if key not in skip)
