@@ -86,7 +86,7 @@ class Process(Daemon, type="process"):
     async def on_start(self) -> None:
         """Be ready at once: the helper is started at the first need."""
         self._monitors: dict[int, int] = {}
-        self._family = Family(
+        self._family = self._make_family(
             mark=f"{os.getpid()}-{self.system.random.getrandbits(48):012x}",
             most=self.max_processes,
             keep=self.keep_ended,
@@ -286,23 +286,7 @@ class Process(Daemon, type="process"):
         child = self._family.get(pid)
         if child is not None:
             raise NoSuchProcess(f"process {pid} ({child.argv[0]}) has {child.ended}")
-        try:
-            handle = os.pidfd_open(pid)
-        except OSError:
-            raise NoSuchProcess(
-                f"there is no process {pid}", hint="list shows those there are"
-            ) from None
-        try:
-            if not self.any_process or pid in {1, os.getpid(), self._family.helper}:
-                raise PermissionRefused(
-                    f"process {pid} was not started here",
-                    hint="any-process = true in the configuration of process allows it",
-                )
-            signals.pidfd_send_signal(handle, number)
-        except PermissionError as error:
-            raise PermissionRefused(f"process {pid} belongs to another user") from error
-        finally:
-            os.close(handle)
+        self._family.signal_stranger(pid, number, allowed=self.any_process)
 
     @on(concurrent=True, timeout_s=None, cancellable=True)
     async def wait(self, pid: int, timeout: Duration | None = None) -> Ended:
@@ -339,10 +323,7 @@ class Process(Daemon, type="process"):
         Answers bad-payload.
         """
         wanted = process_table.check_fields(fields or process_table.DEFAULT_FIELDS)
-        if all_:
-            return await asyncio.to_thread(process_table.processes, wanted)
-        own = [child.pid for child in self._family.running()]
-        return process_table.processes(wanted, own)
+        return await self._family.rows(wanted, everyone=all_)
 
     @on(concurrent=True)
     async def info(self, pid: int) -> process_table.Facts:
@@ -362,7 +343,7 @@ class Process(Daemon, type="process"):
                 cpu=child.ended.cpu_seconds,
                 memory=child.ended.peak_memory,
             )
-        return await asyncio.to_thread(process_table.describe, pid)
+        return await self._family.facts(pid)
 
     @on
     def getpid(self) -> int:
@@ -439,6 +420,9 @@ class Process(Daemon, type="process"):
             where,
             process_rules.limits_of(limits),
         )
+
+    def _make_family(self, **how: Any) -> Family:
+        return Family(**how)
 
     def _forgotten(self, pid: int) -> None:
         self._keeper.forget(pid)

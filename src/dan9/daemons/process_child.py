@@ -252,6 +252,14 @@ class Wiring:
         self.errors, theirs_err = os.pipe2(os.O_CLOEXEC)
         self.theirs = (theirs_in, theirs_out, theirs_err)
 
+    def feeder(self) -> Stdin | None:
+        """Return our end of the input, if there is one."""
+        return Stdin(self.input) if self.input is not None else None
+
+    def stream(self, name: str, kept: Kept, take: Callable[[bytes], None]) -> Stream:
+        """Return our end of `stdout` or `stderr`."""
+        return Stream(self.output if name == "stdout" else self.errors, kept, take)
+
     def close(self) -> None:
         """Close our ends: the process was never made."""
         for fd in (self.input, self.output, self.errors):
@@ -278,7 +286,7 @@ class Child:
         self.brief = brief
         self.started = 0.0
         self.ended: Ended | None = None
-        self.stdin = Stdin(wiring.input) if wiring.input is not None else None
+        self.stdin = wiring.feeder()
         self.exit: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.lines: deque[tuple[str, str]] = deque()
         self.dropped = 0
@@ -288,8 +296,8 @@ class Child:
         self._line_hooks: list[Callable[[str, str], None]] = []
         self._cutters = {"stdout": Lines(), "stderr": Lines()}
         self.streams = {
-            name: Stream(fd, Kept(kept_bytes, first=brief), self._taker(name))
-            for name, fd in (("stdout", wiring.output), ("stderr", wiring.errors))
+            name: wiring.stream(name, Kept(kept_bytes, first=brief), self._taker(name))
+            for name in ("stdout", "stderr")
         }
 
     # output

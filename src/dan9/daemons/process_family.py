@@ -6,12 +6,15 @@ that `wait` and `output` answer after the fact; the oldest of them give way.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from dan9.base.errors import Closed, NoSpace, NoSuchProcess, PermissionRefused
-from dan9.daemons import process_rules
+from dan9.daemons import process_rules, process_table
 from dan9.daemons.process_child import Child, Wiring
 from dan9.daemons.process_link import HelperLink, Order, StartFailed, sweep
 from dan9.daemons.process_rules import Ended
@@ -163,6 +166,46 @@ class Family:
             await self._link.close()
             for child in self._children.values():
                 child.close()
+
+    def signal_stranger(self, pid: int, number: int, *, allowed: bool) -> None:
+        """Signal a process that is no descendant of ours.
+
+        Raises:
+            NoSuchProcess: There is none.
+            PermissionRefused: Not allowed here (init, node and helper never are), or by the
+                system.
+        """
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:
+            raise NoSuchProcess(
+                f"there is no process {pid}", hint="list shows those there are"
+            ) from None
+        try:
+            if not allowed or pid in {1, os.getpid(), self.helper}:
+                raise PermissionRefused(
+                    f"process {pid} was not started here",
+                    hint="any-process = true in the configuration of process allows it",
+                )
+            signal.pidfd_send_signal(handle, number)
+        except PermissionError as error:
+            raise PermissionRefused(f"process {pid} belongs to another user") from error
+        finally:
+            os.close(handle)
+
+    async def rows(self, fields: Sequence[str], *, everyone: bool) -> list[dict[str, Any]]:
+        """Return the fields of those that run here, or of every process of the machine."""
+        if everyone:
+            return await asyncio.to_thread(process_table.processes, fields)
+        return process_table.processes(fields, [child.pid for child in self.running()])
+
+    async def facts(self, pid: int) -> process_table.Facts:
+        """Return everything about a running process, whoever started it.
+
+        Raises:
+            NoSuchProcess: There is none.
+        """
+        return await asyncio.to_thread(process_table.describe, pid)
 
     def _exited(self, pid: int, ended: Ended) -> None:
         child = self._children.get(pid)
