@@ -355,7 +355,7 @@ def test_tells_from_any_thread_arrive_in_order():
             for thread in threads:
                 thread.start()
             await asyncio.to_thread(lambda: [thread.join() for thread in threads])
-            while len(await ref.seen()) < 1200:
+            while len(await ref.seen()) < 1200:  # noqa: ASYNC110
                 await asyncio.sleep(0)
             seen = await ref.seen()
             for who in range(4):

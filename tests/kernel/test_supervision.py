@@ -1,5 +1,7 @@
 """Supervision as in OTP: the matrix, the edges, escalation, starting and stopping."""
 
+import itertools
+
 import pytest
 
 from dan9 import (
@@ -290,7 +292,7 @@ def test_default_supervision_backs_off_and_gives_up():
             await s.sleep("10m")
             assert s.state_of("d") == "failed"
             assert len(given_up) == 1
-            gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+            gaps = [b - a for a, b in itertools.pairwise(times)]
             assert len(gaps) == 10
             for n, gap in enumerate(gaps):
                 plain = min(0.1 * 2**n, 30.0)

@@ -148,6 +148,7 @@ class Cold:
         self.limit: int = 0  # 0: the behaviour's
         self.policy: int = -1
         self.high_water: int = 0
+        self.is_high = False  # full, and not yet half empty again
         self.received: int = 0  # counted in watched cells only
         self.dead: int = 0
         self.refused: int = 0

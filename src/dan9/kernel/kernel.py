@@ -129,6 +129,9 @@ class _KernelPorts(Ports):
     def high_water(self, cell: Cell) -> None:
         self.system.mailbox_high(cell)
 
+    def low_water(self, cell: Cell) -> None:
+        self.system.mailbox_normal(cell)
+
     def settled(self, cell: Cell) -> None:
         self.system.lifecycle.settled(cell)
 

@@ -157,6 +157,9 @@ class Ports:
     def high_water(self, cell: Cell) -> None:
         """See a mailbox fill up."""
 
+    def low_water(self, cell: Cell) -> None:
+        """See a mailbox that was full half empty again."""
+
     def settled(self, cell: Cell) -> None:
         """See a cell that was stopping come to rest: nothing in hand, nothing queued."""
 
@@ -743,8 +746,11 @@ class Scheduler:
                 message.next = None
             cell.depth -= 1
             cold = cell.cold
-            if cold is not None and cold.room is not None:
-                self.let_in(cell)
+            if cold is not None and cold.is_high:
+                if cold.room is not None:
+                    self.let_in(cell)
+                elif cell.depth * 2 <= cell.limit:
+                    self.ports.low_water(cell)
             if isinstance(message, Ask) and (message.state != PENDING or message.until <= self.now):
                 self.expire_queued(message)
                 continue

@@ -9,7 +9,7 @@ from typing import Any
 from dan9.base.copying import copy_payload, copy_reply
 from dan9.base.duration import parse_duration
 from dan9.base.errors import BadPayload, Dan9Error, MailboxFull
-from dan9.base.events import DeadLetter, Event, LogEntry, MailboxHigh, SlowStep
+from dan9.base.events import DeadLetter, Event, LogEntry, MailboxHigh, MailboxNormal, SlowStep
 from dan9.kernel import log as logs
 from dan9.kernel.cell import WATCHED, Cell
 from dan9.kernel.core import Core
@@ -122,9 +122,17 @@ class Watching(Core):
     def mailbox_high(self, cell: Cell) -> None:
         """Say once that a mailbox is full."""
         cold = cell.chill()
-        if cold.high_water < cell.depth:
-            cold.high_water = int(cell.depth)
-            self.emit(MailboxHigh(self.clock.now(), cell.address, int(cell.depth), int(cell.limit)))
+        cold.high_water = max(cold.high_water, int(cell.depth))
+        if not cold.is_high:
+            cold.is_high = True
+            now = self.clock.now()
+            self.emit(MailboxHigh(now, cell.address, int(cell.depth), int(cell.limit)))
+
+    def mailbox_normal(self, cell: Cell) -> None:
+        """Say that a mailbox that was full is half empty again."""
+        cell.chill().is_high = False
+        now = self.clock.now()
+        self.emit(MailboxNormal(now, cell.address, int(cell.depth), int(cell.limit)))
 
     # -- hooks of watched cells
 
