@@ -165,6 +165,10 @@ children = []
     ("text", "expected"),
     [
         (
+            "a = " + "[" * 5000 + "]" * 5000,
+            "1: the file: is nested too deeply (nothing here needs such depth)",
+        ),
+        (
             "[daemon.a",
             "1: at its end: this is no TOML: Expected ']' at the end of a table declaration",
         ),

@@ -39,14 +39,14 @@ def in_order(after: Mapping[str, Iterable[str]]) -> list[str]:
     The mapping must have no cycle.
     """
     placed: dict[str, None] = {}
-
-    def place(name: str) -> None:
-        for other in after[name]:
-            if other in after and other not in placed:
-                place(other)
-        placed[name] = None
-
-    for name in after:
-        if name not in placed:
-            place(name)
+    for start in after:
+        stack = [(start, iter(after[start]))]
+        while stack and start not in placed:
+            name, rest = stack[-1]
+            other = next((one for one in rest if one in after and one not in placed), None)
+            if other is None:
+                placed[name] = None
+                stack.pop()
+            else:
+                stack.append((other, iter(after[other])))
     return list(placed)

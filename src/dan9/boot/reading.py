@@ -61,9 +61,11 @@ def read_manifest(
     """
     try:
         data = tomllib.loads(text)
+        lines = positions(text)
     except tomllib.TOMLDecodeError as error:
         return [_syntax_fault(str(error), text)]
-    lines = positions(text)
+    except RecursionError:
+        return [Fault(1, "the file", "is nested too deeply", "nothing here needs such depth")]
     faults = Faults(lines)
     reader = _Reader(faults, frozenset(system), frozenset(types), check_fields)
     manifest = reader.read(data)
