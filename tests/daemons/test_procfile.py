@@ -1,5 +1,6 @@
 """A Procfile of six services, as dan9.toml declares it."""
 
+import asyncio
 import sys
 
 import pytest
@@ -56,13 +57,16 @@ def test_six_services_run_as_declared(tmp_path):
 
     async def main():
         system = System("six", config=declared, daemons=["logging", "process"])
-        system.subscribe_events(
-            lambda event: (
-                started.append(event.address.rpartition("/")[2])
-                if type(event).__name__ == "DaemonStarted" and "service" in event.address
-                else None
-            )
-        )
+        worker_ended = asyncio.Event()
+
+        def note(event):
+            kind, name = type(event).__name__, getattr(event, "address", "").rpartition("/")[2]
+            if kind == "DaemonStarted" and "/service/" in event.address:
+                started.append(name)
+            elif (kind, name) == ("DaemonStopped", "worker"):
+                worker_ended.set()
+
+        system.subscribe_events(note)
         async with system:
             assert sorted(started) == ["cache", "db", "proxy", "queue", "web", "worker"]
             for earlier, later in (
@@ -75,6 +79,7 @@ def test_six_services_run_as_declared(tmp_path):
             said = await said_by(system, "queue")
             assert said == [f"red 100 {tmp_path}"]
             assert await said_by(system, "cache") == ["cache up"]
+            await worker_ended.wait()
             running = await system.ask("process", "list")
             assert len(running) == 5, "the worker has ended well and stays down"
             assert system.state_of("d9://service/default/worker") == "stopped"
