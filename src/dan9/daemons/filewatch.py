@@ -1,10 +1,10 @@
 """Watching files beneath a root by Linux's inotify, without a thread and without polling.
 
-watchfiles is what others use. It was weighed and left for systems without inotify (see
-`pollwatch`): its loop wakes 20 times a second for each watch, it takes a path, which
-could be exchanged for a link, and it follows links below that path, so that a link to `/`
-in a watched folder would watch the machine. Here every directory is opened beneath the
-root without following links, and inotify is told of what was opened.
+watchfiles is what others use. It was tried and left: its loop wakes 20 times a second for
+each watch, it takes a path, which could be exchanged for a link, and it follows links
+below that path, so that a link to `/` in a watched folder would watch the machine. Here
+every directory is opened beneath the root without following links, and inotify is told
+of what was opened.
 
 `Changes` gathers what happened for a moment and says the sum of it once: a file that
 was made and written is `added`; one that came and went was never there.
