@@ -48,7 +48,7 @@ class Recent:
             rows go early, of the daemon that has most.
     """
 
-    def __init__(self, span_s: float = 300.0, max_values: int = 850_000) -> None:
+    def __init__(self, span_s: float = 300.0, max_values: int = 320_000) -> None:
         self.span_s = span_s
         self.max_values = max_values
         self.values = 0
