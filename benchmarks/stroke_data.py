@@ -66,22 +66,25 @@ class User:
 
     def __post_init__(self) -> None:
         r = self.rng
-        self.aspect = math.exp(r.gauss(0, 0.12))
-        self.slant = r.gauss(0, 0.08)
+        self.aspect = math.exp(r.gauss(0, 0.15))
+        self.slant = r.gauss(0, 0.12)
         self.roundness = r.uniform(0.02, 0.12)
-        self.steadiness = r.uniform(0.01, 0.03)
+        self.steadiness = r.uniform(0.02, 0.05)
         self.rate_hz = r.choice([60, 80, 120])
         self.tempo = math.exp(r.gauss(0, 0.25))
+        # A corner is put down anew each time; along an arc the hand errs smoothly.
         self.habits = {
-            name: [(r.gauss(0, 0.035), r.gauss(0, 0.035)) for _ in corners]
+            name: [(r.gauss(0, 0.045 * loose), r.gauss(0, 0.045 * loose)) for _ in corners]
             for name, corners in SHAPES.items()
+            for loose in [1.0 if len(corners) < 10 else 0.35]
         }
 
     def draw(self, name: str, *, missing: float = 0.1, turn_deg: float = 12.0) -> list[Point]:
         """Draw a shape once: points in some unit, anywhere, at the sensor's rate."""
         r = self.rng
+        loose = self.steadiness * (1.0 if len(SHAPES[name]) < 10 else 0.35)
         corners = [
-            (x + hx + r.gauss(0, self.steadiness), y + hy + r.gauss(0, self.steadiness))
+            (x + hx + r.gauss(0, loose), y + hy + r.gauss(0, loose))
             for (x, y), (hx, hy) in zip(SHAPES[name], self.habits[name], strict=True)
         ]
         dense = _rounded(corners, self.roundness)

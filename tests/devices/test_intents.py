@@ -133,9 +133,7 @@ def test_two_fingers_along_swipe_or_drag():
     """Two fingers the same way swipe; slowly they drag, as scrolling does."""
     fast = only(path((40, 30), (40, 60), 0, 0.2, 0), path((60, 30), (60, 60), 0, 0.2, 1))
     assert (fast.name, fast.direction, fast.fingers) == ("swipe", "down", 2)
-    slow = only(
-        path((40, 30), (40, 36), 0, 1.5, 0, 100), path((60, 30), (60, 36), 0, 1.5, 1, 100)
-    )
+    slow = only(path((40, 30), (40, 36), 0, 1.5, 0, 100), path((60, 30), (60, 36), 0, 1.5, 1, 100))
     assert (slow.name, slow.fingers) == ("drag", 2)
 
 
@@ -228,8 +226,6 @@ def test_a_line_drawn_at_speed_is_a_swipe_in_its_direction(angle, speed, length)
     seconds = length / speed
     intent = only(path((0, 0), (dx, dy), 0, seconds, steps=max(3, int(seconds * 100))))
     assert intent.name == "swipe"
-    if abs(dx) >= abs(dy):
-        expected = "right" if dx > 0 else "left"
-    else:
-        expected = "down" if dy > 0 else "up"
+    across, along = ("right" if dx > 0 else "left"), ("down" if dy > 0 else "up")
+    expected = across if abs(dx) >= abs(dy) else along
     assert intent.direction == expected

@@ -87,6 +87,8 @@ class GestureDevice(Device, type="gesture"):
             resolution=(self.resolution, self.resolution), span=(self.width, self.width)
         )
         self._last_t = 0.0
+        self._replay_from = 0.0
+        self._replay_origin: float | None = None
         self._live: tuple[int, EvdevSource] | None = None
         self._verdict: asyncio.TimerHandle | None = None
         for one in self.shapes:
@@ -145,6 +147,8 @@ class GestureDevice(Device, type="gesture"):
         speed = None if velocity is None else velocity / sx
         self._take(Sample(when, x / sx, y / sy, z, pointer, contact, speed, heading))
         data: dict[str, Any] = {"x": x, "y": y, "z": z, "pointer": pointer, "contact": contact}
+        if t is not None:
+            data["t"] = t
         if velocity is not None:
             data["velocity"] = velocity
         if direction is not None:
@@ -341,6 +345,8 @@ class GestureDevice(Device, type="gesture"):
 
     def _events_of(self, recording: str) -> list[Recorded]:
         source = open_source(recording)
+        self._replay_from = self._last_t + APART_S if self._tracker.contacts else 0.0
+        self._replay_origin = None
         if isinstance(source, JsonSource):
             return super()._events_of(recording)
         samples = list(source)
@@ -351,9 +357,10 @@ class GestureDevice(Device, type="gesture"):
     async def _again(self, kind: str, data: dict[str, Any], t: float) -> None:
         if kind == "intent":
             return  # it is found again from the touches
-        if t == 0.0 or not hasattr(self, "_replay_from"):
-            self._replay_from = self._last_t + APART_S if self._tracker.contacts else 0.0
-        when = max(self._last_t, self._replay_from + t)
+        given = data.get("t", t)
+        if self._replay_origin is None:
+            self._replay_origin = given
+        when = max(self._last_t, self._replay_from + given - self._replay_origin)
         if kind == "sample":
             sample: Sample = data["sample"]
             self._take(sample._replace(t=when))

@@ -97,7 +97,10 @@ class Sensor(VirtualDevice, type="sensor"):
             value = source()
             value = await value if inspect.isawaitable(value) else value
         elif isinstance(source, str) and source.startswith("file:"):
-            value = await asyncio.to_thread(_from_file, source[5:])
+            if self._d9_cell.home.scheduler.one_thread:  # virtual time waits for no thread
+                value = _from_file(source[5:])
+            else:
+                value = await asyncio.to_thread(_from_file, source[5:])
         elif isinstance(source, str):
             address, _, message = source[4:].partition(" ")
             value = await self.ask(address, message.strip())

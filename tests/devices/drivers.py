@@ -1,0 +1,20 @@
+"""Drivers that tests name from outside."""
+
+
+class Echo:
+    """Answers with what came."""
+
+    def handle(self, event):
+        """Return the event's data."""
+        return event.data
+
+
+class NoDriver:
+    """Has no method to be a driver by."""
+
+
+class NeedsMore(Echo):
+    """Cannot be made without an argument."""
+
+    def __init__(self, port):
+        self.port = port
