@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dan9.boot.positions import line_of, positions
+from tests.boot.writing import quoted, toml
 
 KEYS = st.one_of(
     st.text("abcxyz-_09", min_size=1, max_size=6),
@@ -22,30 +22,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=6,
 )
-
-
-def toml(value: object, *, spread: bool) -> str:
-    """Write one value as TOML; arrays over several lines if `spread`."""
-    if isinstance(value, dict):
-        return (
-            "{"
-            + ", ".join(f"{quoted(k)} = {toml(v, spread=False)}" for k, v in value.items())
-            + "}"
-        )
-    if isinstance(value, list):
-        gap = "\n  # a comment with ] and ,\n  " if spread else " "
-        return "[" + ",".join(gap + toml(v, spread=spread) for v in value) + gap + "]"
-    if isinstance(value, str):
-        if spread and "\n" in value and "\\" not in value and '"' not in value:
-            return f'"""{value}"""'
-        return json.dumps(value)
-    return json.dumps(value)
-
-
-def quoted(key: str) -> str:
-    """Write a key as TOML has it."""
-    is_bare = key.isascii() and key.replace("-", "").replace("_", "").isalnum()
-    return key if is_bare else json.dumps(key)
 
 
 def paths(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:

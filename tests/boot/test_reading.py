@@ -19,6 +19,7 @@ from dan9.boot.manifest import (
     changes,
 )
 from dan9.boot.reading import read_manifest
+from tests.boot.writing import toml
 
 SYSTEM = ("filesystem", "logging", "timer")
 TYPES = (*SYSTEM, "pool", "swarm")
@@ -429,8 +430,6 @@ TREES = st.recursive(
 @given(TREES)
 def test_no_shape_breaks_the_reader(tree: object) -> None:
     """Any value in any place gives a manifest or faults, never an exception."""
-    from tests.boot.test_positions import toml
-
     text = f'[daemon.a]\nrun = "a:B"\nafter = {toml(tree, spread=False)}\nx.y = 3\n'
     for key in ("restart", "mailbox", "allow", "ready", "checkpoint", "group"):
         text = f"{text}\n{key} = {toml(tree, spread=False)}"
