@@ -34,7 +34,8 @@ exec = "sh -c 'echo > {folder}/db.ready; exec sleep 1000'"
 ready = "file:{folder}/db.ready"
 
 [daemon.queue]
-exec = "sh -c 'echo $COLOUR $(ulimit -n) $PWD; trap \\"echo bye; exit 0\\" INT; while :; do sleep 0.05; done'"
+exec = "sh -c 'echo $COLOUR $(ulimit -n) $PWD; \
+trap \\"echo bye; exit 0\\" INT; while :; do sleep 0.05; done'"
 ready = "line:."
 after = ["db"]
 cwd = "{folder}"
