@@ -27,5 +27,10 @@ NODE: Final = "dan9.daemons.node:NodeDaemon"
 SERVICE: Final = "dan9.daemons.service:Service"
 """What a command of dan9.toml (`exec`) becomes."""
 
-TYPES: Final[Mapping[str, str]] = {**SYSTEM}
+TYPES: Final[Mapping[str, str]] = {
+    **SYSTEM,
+    "device": "dan9.devices.device:VirtualDevice",
+    "gesture": "dan9.devices.gesture:GestureDevice",
+    "sensor": "dan9.devices.sensor:Sensor",
+}
 """What `type =` may say."""
