@@ -75,9 +75,17 @@ class NodeFacts:
 
 
 def dashboard(
-    node: NodeFacts, rows: Sequence[DaemonRow], *, width: int = 100, color: bool = False
+    node: NodeFacts,
+    rows: Sequence[DaemonRow],
+    *,
+    width: int = 100,
+    color: bool = False,
+    of: int | None = None,
 ) -> str:
-    """Return the dashboard: the node in two lines, alerts, and a row for each daemon."""
+    """Return the dashboard: the node in two lines, alerts, and a row for each daemon.
+
+    `of` says how many daemons there were to choose from, if not all of the node.
+    """
     total = sum(node.states.values())
     states = ", ".join(f"{count} {state}" for state, count in sorted(node.states.items()) if count)
     title = f"{node.name}  {iso_time(node.time)}  up {_span(node.uptime_s)}"
@@ -108,7 +116,7 @@ def dashboard(
     ]
     colours = [_STATE_COLOURS.get(row.state, "bad" if row.failed else "") for row in rows]
     lines += _aligned(_HEAD, body, width, color, colours, left=2)
-    hidden = total - len(rows)
+    hidden = (total if of is None else of) - len(rows)
     if hidden > 0:
         lines.append(_painted(f"… and {hidden} more", "dim", color))
     return "\n".join(lines) + "\n"

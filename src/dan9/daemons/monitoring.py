@@ -168,8 +168,9 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
         """Return the node and its busiest daemons as text. Errors: bad-address bad-payload."""
         _check_size(width, limit)
         self._sample()
-        rows = [self._row(address) for address in self._busiest(pattern, sort, limit)]
-        return dashboard(self._node(), rows, width=width, color=color)
+        addresses = self._busiest(pattern, sort)
+        rows = [self._row(address) for address in addresses[:limit]]
+        return dashboard(self._node(), rows, width=width, color=color, of=len(addresses))
 
     @on
     def metrics_table(
@@ -485,17 +486,17 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
         figures = self._book.figures.get(address)
         return figures.rate if figures is not None else 0.0
 
-    def _busiest(self, pattern: str, sort: str, limit: int) -> list[str]:
+    def _busiest(self, pattern: str, sort: str) -> list[str]:
         addresses = self.system.addresses(pattern)
         if sort == "address":
-            return sorted(addresses)[:limit]
+            return sorted(addresses)
         key = {"mailbox": "mailbox-depth"}.get(sort, sort)
 
         def rank(address: str) -> tuple[float, str]:
             figures = self._book.figures.get(address)
             return (-(figures.value(key) or 0.0) if figures is not None else 0.0, address)
 
-        return sorted(addresses, key=rank)[:limit]
+        return sorted(addresses, key=rank)
 
     def _row(self, address: str) -> DaemonRow:
         figures = self._book.figures.get(address)
