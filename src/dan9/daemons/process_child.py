@@ -13,7 +13,10 @@ before anybody hears of the end, even if a grandchild still holds the pipe.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import sys
+import termios
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -23,12 +26,13 @@ from dan9.daemons.process_rules import Ended
 __all__ = ["Child", "Kept", "Lines", "Stdin", "Stream", "Wiring"]
 
 READ_BYTES = 65536
+HEARD_BYTES = 1024
+"""Where somebody hears the lines, so much is read at a time: a flood of short lines must
+not hold up the loop (64 KiB of them in the log took a second)."""
 LINE_BYTES = 65536
 """A longer line is delivered in pieces of this size."""
 QUEUED_LINES = 1000
 """Lines that wait for the listener before the pipe is no longer read."""
-DRAIN_BYTES = 4 * 1024 * 1024
-"""At most this much is read after the end: a grandchild may go on printing."""
 
 
 class Kept:
@@ -117,6 +121,7 @@ class Stream:
         os.set_blocking(fd, False)
         self.kept = kept
         self.open = True
+        self.read_bytes = READ_BYTES
         self._fd = fd
         self._on_data = on_data
         self._loop = asyncio.get_running_loop()
@@ -128,7 +133,7 @@ class Stream:
         if not self.open:
             return 0
         try:
-            data = os.read(self._fd, READ_BYTES)
+            data = os.read(self._fd, self.read_bytes)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:
@@ -140,11 +145,11 @@ class Stream:
         self._on_data(data)
         return len(data)
 
-    def drain(self) -> None:
-        """Read what is in the pipe now."""
-        left = DRAIN_BYTES
-        while left > 0 and (size := self.read()):
-            left -= size
+    def waiting(self) -> int:
+        """Return how many bytes are in the pipe now."""
+        if not self.open:
+            return 0
+        return int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def pause(self) -> None:
         """Read no more until `resume`."""
@@ -286,6 +291,7 @@ class Child:
         self.brief = brief
         self.started = 0.0
         self.ended: Ended | None = None
+        self.over = False  # it has ended and all that it said was read
         self.stdin = wiring.feeder()
         self.exit: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.lines: deque[tuple[str, str]] = deque()
@@ -305,6 +311,7 @@ class Child:
     def listen(self) -> None:
         """Queue lines for `next_line`; until `flow` the oldest of them give way."""
         self._listening = True
+        self._hear()
 
     def flow(self) -> None:
         """From now on a full queue stops the pipes instead."""
@@ -314,12 +321,13 @@ class Child:
     def on_line(self, hook: Callable[[str, str], None]) -> Callable[[], None]:
         """Call `hook` with every line's stream and text; return what ends that."""
         self._line_hooks.append(hook)
+        self._hear()
         return lambda: self._line_hooks.remove(hook)
 
     async def next_line(self) -> tuple[str, str] | None:
         """Return the next line with its stream; None when it has ended and all was told."""
         while not self.lines:
-            if self.ended is not None:
+            if self.over:
                 return None
             self._news = asyncio.get_running_loop().create_future()
             await self._news
@@ -341,6 +349,10 @@ class Child:
         self._listening = False
         self.lines.clear()
         self._regulate()
+
+    def _hear(self) -> None:
+        for stream in self.streams.values():
+            stream.read_bytes = HEARD_BYTES
 
     def _taker(self, name: str) -> Callable[[bytes], None]:
         def take(data: bytes) -> None:
@@ -377,15 +389,28 @@ class Child:
     # the end
 
     def finish(self, ended: Ended) -> None:
-        """It has exited: read what is left, then say so."""
-        for name, stream in self.streams.items():
-            stream.drain()
-            self._offer(name, self._cutters[name].flush())
+        """It has exited: read what is in the pipes now, then say so.
+
+        No more than that: a grandchild may go on printing.
+        """
         self.ended = ended
         if self.stdin is not None:
             self.stdin.close()
+        self._drain({name: stream.waiting() for name, stream in self.streams.items()})
+
+    def _drain(self, left: dict[str, int]) -> None:
+        heard = self._listening or bool(self._line_hooks)
+        for name, stream in self.streams.items():
+            while left[name] > 0 and (size := stream.read()):
+                left[name] -= size
+                if heard and left[name] > 0:  # the rest in another turn of the loop
+                    asyncio.get_running_loop().call_soon(self._drain, left)
+                    return
+        for name, cutter in self._cutters.items():
+            self._offer(name, cutter.flush())
+        self.over = True
         if not self.exit.done():
-            self.exit.set_result(ended)
+            self.exit.set_result(self.ended)  # type: ignore[arg-type]  # set by finish
         self._tell()
 
     def close(self) -> None:

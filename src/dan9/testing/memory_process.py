@@ -63,6 +63,9 @@ class _Output(Stream):
     def read(self) -> int:
         return 0
 
+    def waiting(self) -> int:
+        return 0
+
     def pause(self) -> None:
         self.flowing.clear()
 
