@@ -18,7 +18,7 @@ __all__ = ["NODE", "Session"]
 NODE = "d9://system/system/node"
 """The daemon that answers for the node as a whole."""
 
-_GROUP = "/system/"
+_SPARED = ("/system/", "d9://client/")
 
 
 class Session:
@@ -91,8 +91,8 @@ class Session:
 
         Args:
             pattern: An address, name or path, which the node resolves, or a pattern.
-            spare_system: Leave out group `system`, unless the pattern names it: `stop '**'`
-                is about one's own daemons, not about those that make the node.
+            spare_system: Leave out group `system` and clients, unless the pattern names
+                them: `stop '**'` is about one's own daemons, not about the node.
 
         Raises:
             UnknownDaemon: No daemon fits the pattern.
@@ -100,9 +100,11 @@ class Session:
         if not is_pattern(pattern):
             return [pattern]
         rows = self.node("ps", pattern=pattern)
-        found = [str(row["address"]) for row in rows]
-        if spare_system and _GROUP not in pattern:
-            found = [address for address in found if _GROUP not in address]
+        # Whoever asks is no part of the answer: its presence in the node ends with it.
+        found = [str(row["address"]) for row in rows if row["address"] != self.client.address]
+        for spared in _SPARED if spare_system else ():
+            if spared not in pattern:
+                found = [address for address in found if spared not in address]
         if not found:
             raise UnknownDaemon(f"no daemon fits {pattern!r}", hint="dan9 ps lists them")
         return found
