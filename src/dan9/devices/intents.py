@@ -56,6 +56,9 @@ THRESHOLDS: Final[dict[str, Threshold]] = {
     "hold-gap": Threshold(0.400, "s", "ours: a longer pause at the same place is a hold"),
 }
 
+MIN_SPAN_S: Final = 0.001
+"""Reports closer together than this tell nothing of speed; no pad reports as often."""
+
 T: Final = {name: threshold.value for name, threshold in THRESHOLDS.items()}
 
 
@@ -397,7 +400,7 @@ def _slope(times: Sequence[float], values: Sequence[float]) -> float:
     """Return the slope at time 0 of the parabola through the values; of a line if few."""
     count = len(times)
     span = times[-1] - times[0] if count else 0.0
-    if count < 2 or span <= 0:
+    if count < 2 or span < MIN_SPAN_S:
         return 0.0
     if count == 2:
         return (values[1] - values[0]) / span
