@@ -139,6 +139,7 @@ def test_before_it_flows_the_oldest_lines_give_way():
         os.write(out, b"x\n" * (QUEUED_LINES + 10))
         os.close(out)
         child.finish(Ended(0, None, 0.0, 0))
+        await child.ending()
         assert len(child.lines) == QUEUED_LINES
         assert child.take_dropped() == 10
         assert child.take_dropped() == 0

@@ -177,7 +177,7 @@ def describe(pid: int) -> Facts:
             an empty list.
     """
     try:
-        row = Facts(**_row(pid, FIELDS, _boot_time()))  # type: ignore[typeddict-item]  # same keys
+        row: Facts = Facts(**_row(pid, FIELDS, _boot_time()))  # type: ignore[typeddict-item]  # same keys
     except PermissionError as error:
         raise PermissionRefused(f"process {pid} may not be looked at") from error
     except (OSError, ValueError):
