@@ -43,3 +43,19 @@ def test_files_of_ones_own() -> None:
             assert [e["path"] for e in await fs.list_("/", pattern="f")] == ["/f"]
 
     run(main)
+
+
+def test_a_directory_1500_deep() -> None:
+    """It is no deeper than the memory."""
+
+    async def main() -> None:
+        async with system() as s:
+            fs = await s.spawn(MemoryFilesystem, "fs")
+            await fs.mkdir("/d" * 1500, parents=True)
+            await fs.copy("/d", "/e", recursive=True)
+            assert len(await fs.list_("/", recursive=True)) == 3000
+            await fs.delete("/d", recursive=True)
+            await fs.delete("/e", recursive=True)
+            assert await fs.list_("/") == []
+
+    run(main)

@@ -18,7 +18,6 @@ import ctypes
 import errno
 import itertools
 import os
-import shutil
 import stat as modes
 import sys
 from contextlib import suppress
@@ -110,8 +109,7 @@ class FileChanges:
             if not modes.S_ISDIR(info.st_mode):
                 os.unlink(parts[-1], dir_fd=parent)
             elif recursive:
-                # rmtree by dir_fd follows no link, whatever is exchanged meanwhile.
-                shutil.rmtree(parts[-1], dir_fd=parent)
+                _remove_tree(parent, parts[-1])
             else:
                 os.rmdir(parts[-1], dir_fd=parent)
         return join(parts)
@@ -156,7 +154,7 @@ class FileChanges:
         with refusing(target):
             if self._is_within(new, info):
                 raise BadPayload(f"{target!r} is {source!r} or inside it", at="target")
-        self._copy_folder(old, new, source, replace=replace, links=0)
+        self._copy_folder(old, new, source, replace=replace)
         return join(new)
 
     def _may_change(self, path: str, key: str = "path", *, root_too: bool = False) -> list[bytes]:
@@ -316,30 +314,37 @@ class FileChanges:
                     return False
 
     def _copy_folder(
-        self, old: list[bytes], new: list[bytes], source: str, *, replace: bool, links: int
+        self, old: list[bytes], new: list[bytes], source: str, *, replace: bool
     ) -> None:
-        self._make(new, join(new), exist_ok=replace)
-        with refusing(source):
-            fd = self.root.open(b"/".join(old), os.O_RDONLY | os.O_DIRECTORY | links)
-            with opened(fd):
-                for raw in sorted(os.fsencode(name) for name in os.listdir(fd)):
-                    here, there = [*old, raw], [*new, raw]
-                    mode = os.stat(raw, dir_fd=fd, follow_symlinks=False).st_mode
-                    if modes.S_ISDIR(mode):
-                        self._copy_folder(
-                            here, there, join(here), replace=replace, links=os.O_NOFOLLOW
-                        )
-                    elif modes.S_ISLNK(mode):
-                        self._copy_link(fd, raw, there, replace=replace)
-                    elif modes.S_ISREG(mode):
-                        with opened(self.tree.open_file(join(here))[0]) as inner:
-                            self._copy_file(inner, there, join(there), replace=replace)
-                    else:
-                        raise NotSupported(
-                            f"{join(here)!r} is a {kind_of(mode)}; only files, folders and links "
-                            "are copied",
-                            hint="delete it, or copy the rest one by one",
-                        )
+        links = 0  # the folder itself may be given by a link; below it none is followed
+        todo = [(old, new)]
+        while todo:
+            old, new = todo.pop()
+            self._make(new, join(new), exist_ok=replace)
+            with refusing(source):
+                fd = self.root.open(b"/".join(old), os.O_RDONLY | os.O_DIRECTORY | links)
+                with opened(fd):
+                    for raw in sorted(os.fsencode(name) for name in os.listdir(fd)):
+                        mode = os.stat(raw, dir_fd=fd, follow_symlinks=False).st_mode
+                        if modes.S_ISDIR(mode):
+                            todo.append(([*old, raw], [*new, raw]))
+                        else:
+                            self._copy_entry(fd, mode, [*old, raw], [*new, raw], replace=replace)
+            links = os.O_NOFOLLOW
+
+    def _copy_entry(
+        self, folder: int, mode: int, here: list[bytes], there: list[bytes], *, replace: bool
+    ) -> None:
+        if modes.S_ISLNK(mode):
+            self._copy_link(folder, here[-1], there, replace=replace)
+        elif modes.S_ISREG(mode):
+            with opened(self.tree.open_file(join(here))[0]) as inner:
+                self._copy_file(inner, there, join(there), replace=replace)
+        else:
+            raise NotSupported(
+                f"{join(here)!r} is a {kind_of(mode)}; only files, folders and links are copied",
+                hint="delete it, or copy the rest one by one",
+            )
 
     def _copy_link(self, folder: int, name: bytes, there: list[bytes], *, replace: bool) -> None:
         link = os.readlink(name, dir_fd=folder)
@@ -362,6 +367,49 @@ def _may_write(parent: int, name: bytes) -> bool:
         effective_ids=os.access in os.supports_effective_ids,
         follow_symlinks=False,
     )
+
+
+def _remove_tree(parent: int, name: bytes) -> None:
+    """Delete a directory with all in it, however deep, following no link.
+
+    One descriptor at a time: down by name and O_NOFOLLOW, up by `..` to the directory that
+    one came from, or not at all. Not shutil.rmtree: it calls itself for each level, and
+    holds a descriptor for each.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    here = os.open(name, flags, dir_fd=parent)
+    way = [(name, os.fstat(here))]
+    try:
+        while True:
+            below = _clear_files(here)
+            if below is not None:
+                down = os.open(below, flags, dir_fd=here)
+                os.close(here)
+                here = down
+                way.append((below, os.fstat(here)))
+                continue
+            empty, _ = way.pop()
+            if not way:
+                break
+            up = os.open(b"..", flags, dir_fd=here)
+            os.close(here)
+            here = up
+            if not os.path.samestat(os.fstat(here), way[-1][1]):
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            os.rmdir(empty, dir_fd=here)
+    finally:
+        os.close(here)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _clear_files(folder: int) -> bytes | None:
+    """Delete what is no directory, up to the first that is one; return its name."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                return os.fsencode(entry.name)
+            os.unlink(entry.name, dir_fd=folder)
+    return None
 
 
 def _temporary(parent: int) -> tuple[int, bytes]:

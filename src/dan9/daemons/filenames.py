@@ -19,6 +19,7 @@ from dan9.base.errors import BadPayload, OutsideRoot
 __all__ = ["bytes_of", "components", "join", "matcher", "text_of"]
 
 _RAW = 0xEF00  # U+EF80 is byte 0x80 … U+EFFF is byte 0xFF
+_LONGEST = 4095  # bytes of a path, as Linux counts; characters are no more than that
 _NEEDS_CARE = re.compile("[\udc80-\udcff\uef80-\uefff]")
 
 
@@ -66,12 +67,16 @@ def components(path: str, key: str = "path") -> list[bytes]:
     Raises:
         OutsideRoot: A component is `..`. It is refused before any system call, because
             what it means depends on links that may change while it is looked at.
-        BadPayload: Empty, or with a NUL in it.
+        BadPayload: Empty, too long, or with a NUL in it.
     """
     if not path:
         raise BadPayload(f"{key} is empty", hint='the root is "/"', at=key)
     if "\0" in path:
         raise BadPayload(f"{key} {path!r} has a NUL in it", hint="no file has one", at=key)
+    if len(path) > _LONGEST:
+        raise BadPayload(
+            f"{key} is {len(path)} characters long", hint=f"at most {_LONGEST}", at=key
+        )
     parts = [part for part in bytes_of(path).split(b"/") if part and part != b"."]
     if b".." in parts:
         raise OutsideRoot(

@@ -407,13 +407,14 @@ class MemoryFiles:
 
     def _copy_folder(self, source: _Node, new: list[bytes], *, replace: bool) -> None:
         self._make(new, join(new), exist_ok=replace)
-        folder = self._folder(new)
-        for name, node in sorted(source.below.items()):
+        for found, node in list(_walk(source, new, recursive=True)):
             if node.kind == _FOLDER:
-                self._copy_folder(node, [*new, name], replace=replace)
+                self._make(found, join(found), exist_ok=replace)
             else:
                 self._need(node.size)
-                self._put(folder, [*new, name], self._new(node.kind, node.data, node.mtime))
+                self._put(
+                    self._folder(found[:-1]), found, self._new(node.kind, node.data, node.mtime)
+                )
 
     def _need(self, more: int) -> None:
         used = sum(node.size for _, node in _walk(self._root, [], recursive=True))
@@ -493,7 +494,11 @@ def _is_within(node: _Node, folder: _Node) -> bool:
 def _walk(
     node: _Node, parts: list[bytes], *, recursive: bool
 ) -> Iterator[tuple[list[bytes], _Node]]:
-    for name, below in sorted(node.below.items(), key=lambda item: text_of(item[0])):
-        yield [*parts, name], below
-        if recursive:
-            yield from _walk(below, [*parts, name], recursive=True)
+    todo = [(parts, node)]
+    while todo:
+        path, here = todo.pop()
+        if here is not node:
+            yield path, here
+        if recursive or here is node:
+            below = sorted(here.below.items(), key=lambda item: text_of(item[0]), reverse=True)
+            todo.extend(([*path, name], each) for name, each in below)
