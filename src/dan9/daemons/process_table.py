@@ -171,10 +171,11 @@ def processes(
 def describe(pid: int) -> Facts:
     """Return everything about one process, its children and open files included.
 
+    Other users' open files are an empty list.
+
     Raises:
         NoSuchProcess: No process has this pid.
-        PermissionRefused: Never for the row itself; open files of other users are
-            an empty list.
+        PermissionRefused: The system hides it (a /proc mounted with hidepid).
     """
     try:
         row: Facts = Facts(**_row(pid, FIELDS, _boot_time()))  # type: ignore[typeddict-item]  # same keys
