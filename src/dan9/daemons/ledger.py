@@ -18,14 +18,14 @@ drops its payload.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from dan9.base.errors import BadPayload, Conflict, Corrupt, NotSupported
+from dan9.base.errors import Conflict, Corrupt, NotSupported
 from dan9.base.ports import Checkpoint, Entry, Known, Seen, Version
+from dan9.daemons.ledger_rows import is_intact, state_of, sum_of_entry, sum_of_state
 
-__all__ = ["ID_AGE_S", "ID_COUNT", "Connection", "Ledger", "check_checkpoint", "check_entry"]
+__all__ = ["ID_AGE_S", "ID_COUNT", "Connection", "Ledger"]
 
 APPLICATION_ID: Final = 0x44394C31  # "D9L1": this file is ours
 FORMAT: Final = 1
@@ -187,7 +187,7 @@ class Ledger:
                 checkpoint.when,
                 checkpoint.schema,
                 checkpoint.codec,
-                _sum_of_state(checkpoint, version, number),
+                sum_of_state(checkpoint, version, number),
                 checkpoint.metrics,
                 checkpoint.blob,
             )
@@ -213,7 +213,7 @@ class Ledger:
         found = self._execute(f"SELECT {_STATE} FROM states WHERE key=?", (key,)).fetchone()  # noqa: S608  (constants)
         if found is None or found[1] != version:
             return None
-        checkpoint, fault = _state_of(address, found)
+        checkpoint, fault = state_of(address, found)
         if fault or checkpoint is None:
             intact = [v.version for v in self.versions(address, check=True) if not v.fault]
             numbers = ", ".join(map(str, intact))
@@ -245,7 +245,7 @@ class Ledger:
         found = []
         for row in rows:
             owner = names.get(row[0] & (1 << _SLOT) - 1, "")
-            fault = _state_of(owner, row)[1] if check else ""
+            fault = state_of(owner, row)[1] if check else ""
             found.append(
                 Version(
                     owner or f"#{row[0]}",
@@ -322,7 +322,7 @@ class Ledger:
         if row is None:
             return Seen(Known.NEW)
         status, type_, sender, wall, body, checksum = row
-        if not _is_intact(address, (message_id, status, type_, sender, wall, body), checksum):
+        if not is_intact(address, (message_id, status, type_, sender, wall, body), checksum):
             raise Corrupt(
                 f"the journal's entry {message_id} of {address} is not what was written",
                 hint="`verify` lists every such row",
@@ -339,7 +339,7 @@ class Ledger:
             (address,),
         ).fetchall():
             id_, type_, sender, wall, body, checksum, deliveries = row
-            if not _is_intact(address, (id_, _PENDING, type_, sender, wall, body), checksum):
+            if not is_intact(address, (id_, _PENDING, type_, sender, wall, body), checksum):
                 raise Corrupt(
                     f"the journal's entry {id_} of {address} is not what was written",
                     hint="`verify` lists every such row",
@@ -357,7 +357,7 @@ class Ledger:
             " FROM journal j LEFT JOIN daemons d ON d.id=j.daemon ORDER BY j.seq"
         )
         for address, id_, status, type_, sender, wall, body, checksum in rows:
-            if not _is_intact(address, (id_, status, type_, sender, wall, body), checksum):
+            if not is_intact(address, (id_, status, type_, sender, wall, body), checksum):
                 found.append(
                     Version(address or "?", 0, "journal", 0.0, 0, 0, f"entry {id_}: checksum")
                 )
@@ -427,7 +427,7 @@ class Ledger:
                 entry.type,
                 entry.sender,
                 body,
-                _sum_of_entry(
+                sum_of_entry(
                     entry.address, entry.id, status, entry.type, entry.sender, entry.when, body
                 ),
             ),
@@ -449,7 +449,7 @@ class Ledger:
                 (
                     status,
                     body,
-                    _sum_of_entry(entry.address, entry.id, status, row[2], row[3], row[4], body),
+                    sum_of_entry(entry.address, entry.id, status, row[2], row[3], row[4], body),
                     row[0],
                 ),
             )
@@ -499,86 +499,3 @@ def _conflict(entry: Entry, status: int) -> Conflict:
         address=entry.address,
         message=entry.type,
     )
-
-
-def _sum(head: str, *parts: bytes) -> int:
-    """Return a CRC-32: it need not resist an enemy, and blake2b took 2 us more a state."""
-    total = zlib.crc32(head.encode("utf-8", "surrogatepass"))
-    for part in parts:
-        total = zlib.crc32(part, total)
-    return total
-
-
-def _sum_of_state(checkpoint: Checkpoint, version: int, snapshot: int) -> int:
-    """Return the checksum of a row: its content and where it belongs."""
-    blob = checkpoint.blob
-    return _sum(
-        f"{checkpoint.address}\0{version}\0{snapshot}\0{float(checkpoint.when)!r}\0"
-        f"{checkpoint.schema}\0{checkpoint.codec}\0{len(blob)}\0",
-        blob,
-        checkpoint.metrics,
-    )
-
-
-def _state_of(address: str, row: Sequence[Any]) -> tuple[Checkpoint | None, str]:
-    """Return the checkpoint in a row, and what is wrong with it ("": nothing)."""
-    _, version, snapshot, when, schema, codec, checksum, metrics, blob = row
-    if not (
-        isinstance(version, int)
-        and isinstance(snapshot, int)
-        and isinstance(when, float)
-        and isinstance(schema, str)
-        and isinstance(codec, str)
-        and isinstance(blob, bytes)
-        and isinstance(metrics, bytes)
-    ):
-        return None, "a column has the wrong type"
-    checkpoint = Checkpoint(address, schema, blob, when, codec, metrics, version, snapshot)
-    if _sum_of_state(checkpoint, version, snapshot) != checksum:
-        return checkpoint, "the checksum does not fit"
-    return checkpoint, ""
-
-
-def _sum_of_entry(
-    address: str, id_: str, status: int, type_: str, sender: str, wall: float, body: bytes
-) -> int:
-    head = f"{address}\0{id_}\0{status}\0{type_}\0{sender}\0{float(wall)!r}\0"
-    return _sum(head, body)
-
-
-def _is_intact(address: str | None, row: Sequence[Any], checksum: object) -> bool:
-    id_, status, type_, sender, wall, body = row
-    fits = isinstance(wall, float) and isinstance(body, bytes) and status in {0, 1, 2}
-    return fits and checksum == _sum_of_entry(
-        str(address), str(id_), status, str(type_), str(sender), wall, body
-    )
-
-
-def check_checkpoint(checkpoint: Checkpoint) -> None:
-    """Refuse what the tables could not hold, before it stands in a group with others.
-
-    Raises:
-        BadPayload: The time is no number, or the state is not bytes.
-    """
-    if not math.isfinite(checkpoint.when):
-        raise BadPayload("the time of a checkpoint is no number", at="when")
-    if not all(isinstance(part, bytes) for part in (checkpoint.blob, checkpoint.metrics)):
-        raise BadPayload(
-            f"the state of {checkpoint.address} is not encoded",
-            hint="blob and metrics are bytes",
-            at="blob",
-        )
-
-
-def check_entry(entry: Entry) -> None:
-    """Refuse what the journal could not hold.
-
-    Raises:
-        BadPayload: The time is no number, the payload not bytes, or the id empty.
-    """
-    if not math.isfinite(entry.when):
-        raise BadPayload("the time of an entry is no number", at="when")
-    if not isinstance(entry.payload, bytes):
-        raise BadPayload("the payload is not encoded", hint="it is bytes", at="payload")
-    if not entry.id:
-        raise BadPayload("the message has no id", at="id")

@@ -31,7 +31,8 @@ from typing import Final, TypeVar
 
 from dan9.base.errors import Closed, Corrupt, Dan9Error, NoSpace, ReadOnly, Refused
 from dan9.base.ports import Alarm, Checkpoint, Done, Entry, Known, Seen, Version
-from dan9.daemons.ledger import Ledger, check_checkpoint, check_entry
+from dan9.daemons.ledger import Ledger
+from dan9.daemons.ledger_rows import check_checkpoint, check_entry
 from dan9.daemons.state_disk import Disk, DiskFailed, named, sync_directory
 
 __all__ = ["GROUP", "SqliteStore"]

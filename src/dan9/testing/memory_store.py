@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from dan9.base.errors import Closed, Conflict, Corrupt, Dan9Error, Refused
 from dan9.base.ports import Alarm, Checkpoint, Done, Entry, Known, Seen, Version
-from dan9.daemons.ledger import check_checkpoint, check_entry
+from dan9.daemons.ledger_rows import check_checkpoint, check_entry
 
 __all__ = ["MemoryStore"]
 
