@@ -141,6 +141,7 @@ ready = {{when = "line:ready to", within = "10s"}}
 [daemon.small]
 run = "parts:Part"
 group = "little"
+allow = [{{from = "d9://client/**", messages = ["status"]}}, {{from = "d9://part/**"}}]
 
 [supervisor.pair]
 strategy = "one_for_all"
@@ -158,12 +159,20 @@ children = ["loud", "big"]
     assert shell.here("status", "d9://service/default/loud", "--json").json["pid"] > 0
     assert "ready to go" in shell.well("logs", "--contains", "ready to go")
 
-    (shell.cwd / "dan9.toml").write_text(text.replace("[daemon.small]", "[daemon.tiny]"))
+    refused = shell.here("send", "small", "show", "--json")
+    assert (refused.status, refused.json["error"]["code"]) == (1, "not-allowed")
+
+    changed = text.replace("[daemon.small]", "[daemon.tiny]").replace("/root", "/other")
+    (shell.cwd / "other").mkdir()
+    (shell.cwd / "dan9.toml").write_text(changed)
     rows = shell.here("reload", "--json").json
-    assert [(row["what"], row["address"]) for row in rows] == [
-        ("remove", "d9://part/little/small"),
-        ("add", "d9://part/little/tiny"),
+    assert [(row["what"], row["address"], row["state"]) for row in rows] == [
+        ("remove", "d9://part/little/small", "gone"),
+        ("replace", "d9://filesystem/system/filesystem", "running"),
+        ("add", "d9://part/little/tiny", "running"),
     ]
+    assert shell.here("reload", "--json").json == []
+    assert shell.here("send", "filesystem", "read", "path=/hello").status == 1
     (shell.cwd / "dan9.toml").write_text("[systm]")
     done = shell.here("reload")
     assert done.status == 1
