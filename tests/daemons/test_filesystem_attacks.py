@@ -226,6 +226,10 @@ def test_attack_fifo(house: House) -> None:
             house.change.write("fifo", b"x", **options)
     with pytest.raises(NotSupported):
         house.change.copy("fifo", "copy")
+    (house.inside / "folder").mkdir()
+    os.mkfifo(house.inside / "folder/fifo")
+    with pytest.raises(NotSupported, match="only files, folders and links"):
+        house.change.copy("folder", "copy", recursive=True)
     assert house.tree.stat("fifo")["type"] == "fifo"
 
 

@@ -160,3 +160,12 @@ def test_too_many_watches(eye: Eye, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as caught:
         eye.inotify.add("w", [], recursive=True, only=None)
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_what_the_system_could_not_keep_is_said(eye: Eye) -> None:
+    """A full queue is told to every watch, so that its owner lists again."""
+    eye.inotify.add("one", [], recursive=False, only=None)
+    eye.inotify.add("two", [], recursive=True, only=None)
+    said: list[tuple[str, str]] = []
+    eye.inotify._event(-1, 0x4000, b"", lambda key, _path, change: said.append((key, change)))
+    assert said == [("one", filewatch.OVERFLOWED), ("two", filewatch.OVERFLOWED)]

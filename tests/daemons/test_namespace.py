@@ -451,6 +451,40 @@ def test_ns_prints_commands_that_rebuild_the_view() -> None:
     with_namespace(main)
 
 
+def test_listing_a_daemon_that_lists_nothing() -> None:
+    """It is one entry, itself."""
+
+    async def main(s: System) -> None:
+        await bind(s, "/x", "a")
+        (entry,) = await s.ask(NS, "list", path="/x")
+        assert (entry["name"], entry["kind"], entry["address"]) == (
+            ".",
+            "daemon",
+            "d9://echo/demo/a",
+        )
+
+    with_namespace(main)
+
+
+def test_a_view_is_chosen_by_its_id_or_by_its_daemon() -> None:
+    """Fork of another's view copies that one."""
+
+    async def main(s: System) -> None:
+        await s.ask(NS, "fork", daemon="a", mode="clear")
+        await bind(s, "/only", "b", view="view-1")
+        assert await s.ask(NS, "fork", daemon="b", of="a") == "view-2"
+        assert await s.ask(NS, "fork", daemon="c", of="view-1") == "view-3"
+        assert await s.ask("c", "through", path="/only") == "b:/"
+        found = await s.ask(NS, "lookup", path="/only", view="view-2")
+        assert found["address"] == "d9://echo/demo/b"
+        with pytest.raises(UnknownDaemon):
+            await s.ask(NS, "fork", daemon="nobody")
+        with pytest.raises(UnknownDaemon):
+            await s.ask(NS, "fork", daemon="a", of="nobody")
+
+    with_namespace(main)
+
+
 def test_a_script_that_is_none() -> None:
     """The line that is wrong is named."""
     for line in ("bind /x", "hello", "bind /x /nowhere", "bind /x d9://a/b/c --sideways"):
