@@ -58,7 +58,8 @@ def run(folder: Path, kills: int, seed: int) -> int:
     for _ in range(kills):
         kill_after(folder, draw.uniform(0.0, 0.12))
     seen = kept(folder)
-    assert seen == list(range(1, len(seen) + 1)), "lost or doubled"
+    wrong = [(at, number) for at, number in enumerate(seen, 1) if number != at]
+    assert not wrong, f"lost or doubled, first of {len(wrong)} (place, number): {wrong[:3]}"
     return len(seen)
 
 
