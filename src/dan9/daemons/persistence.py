@@ -13,7 +13,7 @@ again, and an alarm says so until it is written.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,35 +22,17 @@ from dan9.base.address import SCHEME
 from dan9.base.duration import Duration
 from dan9.base.errors import BadPayload, Dan9Error, NotFound, NotSupported, Refused, UnknownDaemon
 from dan9.base.events import DaemonStarted, Event, SaveFailed
-from dan9.base.ports import Alarm, Checkpoint, StatePolicy, Version
+from dan9.base.ports import Alarm, StatePolicy, Version
 from dan9.base.reasons import Reason
 from dan9.daemons.stateform import from_form, to_form
 from dan9.daemons.statepolicy import MAX_KEEP, Rule, effective, shown
+from dan9.daemons.statesaver import Saver, answered
 from dan9.kernel.daemon import Config, Daemon, on
 
 __all__ = ["Persistence"]
 
 T = TypeVar("T")
-_RETRY_S = 1.0  # after a failed save, doubling up to:
-_RETRY_MAX_S = 60.0
-_CHUNK = 200  # daemons captured before the loop does something else
-
-
-class _Batch:
-    """What is saved together."""
-
-    __slots__ = ("keeps", "points", "snapshot", "unchanged")
-
-    def __init__(self) -> None:
-        self.points: list[Checkpoint] = []
-        self.keeps: list[int] = []
-        self.unchanged = 0
-        self.snapshot = 0
-
-    @property
-    def size_bytes(self) -> int:
-        """Length of the states, encoded."""
-        return sum(len(point.blob) for point in self.points)
+_TOGETHER = 500  # daemons with one interval in one transaction
 
 
 class Persistence(Daemon, type="persistence", checkpoint="on-change"):
@@ -72,16 +54,12 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         """Take over the policies of all daemons, those that come later too."""
         self._policies: dict[tuple[object, ...], StatePolicy] = {}
         self._watched: set[str] = set()
-        self._changed: dict[str, None] = {}
-        self._stored: dict[str, tuple[int, int, int]] = {}  # hashes of state and metrics, version
         self._intervals: dict[float, Any] = {}
-        self._flush_at: Any = None
-        self._flushed = self.clock.monotonic() - self.coalesce
-        self._retry_s = _RETRY_S
+        self._saver = Saver(self, self._policy_of, self.coalesce)
         self._alarm = Alarm("ok", "")
         system: Any = self.system
         system.state_policy = self._policy_of
-        system.on_dirty = self._on_dirty
+        system.on_dirty = self._saver.on_dirty
         store: Any = system.store
         if store is not None:
             store.on_alarm = self._on_alarm
@@ -96,17 +74,13 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         self._unsubscribe()
         system: Any = self.system
         system.on_dirty = None
-        for handle in (*self._intervals.values(), self._flush_at):
-            if handle is not None:
-                handle.cancel()
+        for handle in self._intervals.values():
+            handle.cancel()
         self._intervals.clear()
-        changed = [address for address in self._changed if address != self.address]
-        if changed and system.store is not None:
-            self._changed.clear()
-            try:
-                await self._save(changed)
-            except Refused as refusal:
-                self.log.critical("%d changed states are not saved: %s", len(changed), refusal)
+        try:
+            await self._saver.close()
+        except Refused as refusal:
+            self.log.critical("states that changed last are not saved: %s", refusal)
 
     def on_status(self) -> dict[str, object]:
         """Say whether the disk takes writes, and what waits to be saved."""
@@ -115,7 +89,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         return {
             "saving": "no store" if store is None else self._alarm.state,
             "alarm": self._alarm.text,
-            "changed": len(self._changed),
+            "changed": len(self._saver.changed),
             "commits": getattr(store, "groups", 0),
             "directory": str(getattr(getattr(store, "disk", None), "path", "")),
         }
@@ -156,9 +130,9 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         """
         self._store()
         system: Any = self.system
-        wanted = dict.fromkeys((*system.dirty(), *self._changed))
-        self._changed.clear()
-        batch = await self._save(wanted, snapshot=True)
+        wanted = dict.fromkeys((*system.dirty(), *self._saver.changed))
+        self._saver.changed.clear()
+        batch = await self._saver.save(wanted, snapshot=True)
         return {
             "snapshot": batch.snapshot,
             "saved": len(batch.points),
@@ -190,8 +164,8 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
             raise BadPayload(f"keep is {keep}", hint=f"0 to {MAX_KEEP}", at="keep")
         address = await self._stored_address(daemon_name)
         before = len(store.versions(address))
-        await self._done(lambda done: store.delete(address, keep, done))
-        self._stored.pop(address, None)
+        await answered(lambda done: store.delete(address, keep, done))
+        self._saver.forget(address)
         return {"address": address, "deleted": before - len(store.versions(address))}
 
     @on
@@ -275,7 +249,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         checkpoint = replace(checkpoint, address=owner)
         receipt: list[Any] = []
         keep = max(1, self._policy_of(owner).keep)
-        await self._done(lambda done: receipt.append(store.save([checkpoint], done, keep=keep)))
+        await answered(lambda done: receipt.append(store.save([checkpoint], done, keep=keep)))
         return {
             "address": owner,
             "version": receipt[0].versions[0],
@@ -290,7 +264,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         Errors: not-supported, no-space, read-only, disk-failed.
         """
         store = self._store()
-        await self._done(store.compact)
+        await answered(store.compact)
 
     @on(concurrent=True, timeout_s=600.0)
     async def backup(self, path: str) -> dict[str, Any]:
@@ -317,9 +291,9 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
             return 0
         due = [a for a in system.dirty() if self._policy_of(a).interval == interval]
         saved = 0
-        for start in range(0, len(due), _CHUNK):
+        for start in range(0, len(due), _TOGETHER):
             try:
-                saved += len((await self._save(due[start : start + _CHUNK])).points)
+                saved += len((await self._saver.save(due[start : start + _TOGETHER])).points)
             except Refused:
                 break  # said by the alarm; what was not saved is tried again
         return saved
@@ -373,149 +347,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         if isinstance(event, DaemonStarted):
             self._apply(event.address)
 
-    # ---- saving on change -----------------------------------------------------
-
-    def _on_dirty(self, address: str) -> None:
-        self._changed[address] = None
-        if self._flush_at is None:
-            self._flush_in(max(0.0, self._flushed + self.coalesce - self.clock.monotonic()))
-
-    def _flush_in(self, delay: float) -> None:
-        system: Any = self.system
-        self._flush_at = system.call_at(self.clock.monotonic() + delay, self._flush)
-
-    def _flush(self) -> None:
-        self._flush_at = None
-        self._flushed = self.clock.monotonic()
-        changed, self._changed = self._changed, {}
-        self._capture(changed, lambda points: self._commit(points, metrics=False))
-
-    def _again(self, addresses: Iterable[str]) -> None:
-        """Keep what could not be saved, and try again later."""
-        self._changed.update(dict.fromkeys(addresses))
-        if self._flush_at is None and self._changed:
-            self._flush_in(self._retry_s)
-            self._retry_s = min(2 * self._retry_s, _RETRY_MAX_S)
-
-    # ---- capturing and committing -----------------------------------------------
-
-    def _capture(self, addresses: Iterable[str], then: Callable[[list[Checkpoint]], None]) -> None:
-        """Take the state of each between two of its messages; `then` gets what there is."""
-        system: Any = self.system
-        points: list[Checkpoint] = []
-        waiting = 1
-
-        def taken(point: Checkpoint | None, error: Exception | None) -> None:
-            nonlocal waiting
-            if point is not None:
-                points.append(point)
-            elif error is not None:
-                self.log.error("a state cannot be saved: %s", error)
-                self._d9_count("not-encoded")
-            waiting -= 1
-            if not waiting:
-                then(points)
-
-        for address in addresses:
-            waiting += 1
-            system.capture(address, taken)
-        taken(None, None)
-
-    def _commit(self, points: list[Checkpoint], *, metrics: bool = True) -> None:
-        """Save what differs from what is stored, in one transaction."""
-        batch = _Batch()
-        self._sort(points, batch, metrics=metrics)
-        self._write(batch, None)
-
-    def _sort(self, points: list[Checkpoint], batch: _Batch, *, metrics: bool = True) -> None:
-        """Put into the batch what is to be written.
-
-        Args:
-            points: What was captured.
-            batch: What is saved together.
-            metrics: Other metrics with the same state are a difference too.
-        """
-        for point in points:
-            keep = self._policy_of(point.address).keep
-            if keep and not self._is_stored(point, metrics=metrics):
-                batch.points.append(point)
-                batch.keeps.append(keep)
-            else:
-                batch.unchanged += 1
-
-    def _write(
-        self,
-        batch: _Batch,
-        done: Callable[[Exception | None], None] | None,
-        *,
-        snapshot: bool = False,
-    ) -> None:
-        """Hand a batch to the store; remember what it became."""
-        self._d9_count("unchanged", batch.unchanged)
-        system: Any = self.system
-        if not batch.points or system.store is None:
-            if done is not None:
-                done(None)
-            return
-
-        def answered(error: Exception | None) -> None:
-            if error is None:
-                self._retry_s = _RETRY_S
-                for point, version in zip(batch.points, receipt.versions, strict=True):
-                    self._stored[point.address] = (*_sums(point), version)
-                self._d9_count("saved", len(batch.points))
-                self._d9_count("bytes-saved", batch.size_bytes)
-            else:
-                self._d9_count("not-saved", len(batch.points))
-                self._again(point.address for point in batch.points)
-            batch.snapshot = receipt.snapshot
-            if done is not None:
-                done(error)
-
-        receipt = system.store.save(batch.points, answered, keep=batch.keeps, snapshot=snapshot)
-
-    def _is_stored(self, point: Checkpoint, *, metrics: bool) -> bool:
-        """True if the newest stored version is this very state."""
-        known = self._stored.get(point.address)
-        if known is None:
-            return False
-        state, numbers = _sums(point)
-        # One's own metrics count the saves: each save would ask for the next.
-        metrics = metrics and point.address != self.address
-        if state != known[0] or (metrics and numbers != known[1]):
-            return False
-        # Others save too: the daemon itself when it is told `checkpoint`, the
-        # kernel when it stops. The version says whether ours is still the newest.
-        versions = self._store().versions(point.address)
-        return bool(versions) and versions[-1].version == known[2]
-
-    async def _save(self, addresses: Iterable[str], *, snapshot: bool = False) -> _Batch:
-        """Capture and commit; return what was saved when the disk has it."""
-        loop = asyncio.get_running_loop()
-        batch = _Batch()
-        todo = list(addresses)
-        for start in range(0, len(todo), _CHUNK):
-            captured: asyncio.Future[list[Checkpoint]] = loop.create_future()
-            self._capture(todo[start : start + _CHUNK], captured.set_result)
-            self._sort(await captured, batch)
-            await asyncio.sleep(0)
-        await self._done(lambda done: self._write(batch, done, snapshot=snapshot))
-        return batch
-
-    async def _done(self, work: Callable[[Callable[[Exception | None], None]], object]) -> None:
-        """Hand a write to the store and wait until it is answered."""
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(error: Exception | None) -> None:
-            if answer.done():
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(None)
-
-        work(done)
-        await answer
+    # ---- alarms and names -------------------------------------------------------
 
     async def _apart(self, work: Callable[[], T]) -> T:
         """Run blocking work off the loop; inline where there is only one thread."""
@@ -524,16 +356,12 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
             return work()
         return await asyncio.to_thread(work)
 
-    # ---- alarms and names -------------------------------------------------------
-
     def _on_alarm(self, alarm: Alarm) -> None:
         self._alarm = alarm
         system: Any = self.system
         if alarm.state == "ok":
             self.log.warning("state is being saved again (%d writes were refused)", alarm.failed)
-            if self._changed and self._flush_at is not None:
-                self._flush_at.cancel()
-                self._flush_in(0.0)
+            self._saver.try_now()
             return
         self.log.critical("%s", alarm.text)
         system.emit(SaveFailed(self.clock.now(), self.address, alarm.text))
@@ -584,10 +412,6 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
     async def _ask(self, address: str, message: str, **payload: Any) -> dict[str, Any]:
         reply: Mapping[str, Any] = await self.ask(address, message, payload=payload)
         return {"address": address, **reply}
-
-
-def _sums(point: Checkpoint) -> tuple[int, int]:
-    return hash((point.blob, point.schema)), hash(point.metrics)
 
 
 def _row(version: Version) -> dict[str, Any]:

@@ -1,0 +1,231 @@
+"""Captures states and commits what differs: the work behind the persistence daemon.
+
+What changes within one interval of coalescing is one transaction. What could not be
+written stays changed and is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dan9.base.ports import Checkpoint, StatePolicy
+from dan9.kernel.daemon import Daemon
+
+__all__ = ["Batch", "Saver", "answered"]
+
+_RETRY_S = 1.0  # after a failed save, doubling up to:
+_RETRY_MAX_S = 60.0
+_CHUNK = 200  # daemons captured before the loop does something else
+_REMEMBERED = 200_000  # daemons of which we know what is stored; more are written once too often
+
+
+class Batch:
+    """What is saved together."""
+
+    __slots__ = ("keeps", "points", "snapshot", "unchanged")
+
+    def __init__(self) -> None:
+        self.points: list[Checkpoint] = []
+        self.keeps: list[int] = []
+        self.unchanged = 0
+        self.snapshot = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the states, encoded."""
+        return sum(len(point.blob) for point in self.points)
+
+
+class Saver:
+    """Saves the states of daemons.
+
+    Args:
+        owner: The persistence daemon: its clock, log, metrics and system.
+        policy_of: Says how many versions an address keeps.
+        coalesce: Seconds between two saves on change, at least.
+    """
+
+    def __init__(
+        self, owner: Daemon, policy_of: Callable[[str], StatePolicy], coalesce: float
+    ) -> None:
+        self._owner = owner
+        self._policy_of = policy_of
+        self._coalesce = coalesce
+        self.changed: dict[str, None] = {}
+        """Daemons that wait to be saved."""
+        self._stored: dict[str, tuple[int, int, int]] = {}  # hashes of state and metrics, version
+        self._flush_at: Any = None
+        self._flushed = owner.clock.monotonic() - coalesce
+        self._retry_s = _RETRY_S
+
+    def forget(self, address: str) -> None:
+        """Hear that what is stored of an address has changed."""
+        self._stored.pop(address, None)
+
+    def try_now(self) -> None:
+        """Save what waits at once: the disk takes writes again."""
+        if self.changed and self._flush_at is not None:
+            self._flush_at.cancel()
+            self._flush_in(0.0)
+
+    async def close(self) -> None:
+        """Save what waits; raises what the store refuses with."""
+        if self._flush_at is not None:
+            self._flush_at.cancel()
+        waiting = [address for address in self.changed if address != self._owner.address]
+        system: Any = self._owner.system
+        if waiting and system.store is not None:
+            self.changed.clear()
+            await self.save(waiting)
+
+    def on_dirty(self, address: str) -> None:
+        """Hear that a watched daemon changed."""
+        self.changed[address] = None
+        if self._flush_at is None:
+            self._flush_in(max(0.0, self._flushed + self._coalesce - self._owner.clock.monotonic()))
+
+    def _flush_in(self, delay: float) -> None:
+        system: Any = self._owner.system
+        self._flush_at = system.call_at(self._owner.clock.monotonic() + delay, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_at = None
+        self._flushed = self._owner.clock.monotonic()
+        changed, self.changed = self.changed, {}
+        self._capture(changed, lambda points: self._commit(points, metrics=False))
+
+    def _again(self, addresses: Iterable[str]) -> None:
+        """Keep what could not be saved, and try again later."""
+        self.changed.update(dict.fromkeys(addresses))
+        if self._flush_at is None and self.changed:
+            self._flush_in(self._retry_s)
+            self._retry_s = min(2 * self._retry_s, _RETRY_MAX_S)
+
+    # ---- capturing and committing -----------------------------------------------
+
+    def _capture(self, addresses: Iterable[str], then: Callable[[list[Checkpoint]], None]) -> None:
+        """Take the state of each between two of its messages; `then` gets what there is."""
+        system: Any = self._owner.system
+        points: list[Checkpoint] = []
+        waiting = 1
+
+        def taken(point: Checkpoint | None, error: Exception | None) -> None:
+            nonlocal waiting
+            if point is not None:
+                points.append(point)
+            elif error is not None:
+                self._owner.log.error("a state cannot be saved: %s", error)
+                self._owner._d9_count("not-encoded")
+            waiting -= 1
+            if not waiting:
+                then(points)
+
+        for address in addresses:
+            waiting += 1
+            system.capture(address, taken)
+        taken(None, None)
+
+    def _commit(self, points: list[Checkpoint], *, metrics: bool = True) -> None:
+        """Save what differs from what is stored, in one transaction."""
+        batch = Batch()
+        self._sort(points, batch, metrics=metrics)
+        self._write(batch, None)
+
+    def _sort(self, points: list[Checkpoint], batch: Batch, *, metrics: bool = True) -> None:
+        """Put into the batch what is to be written.
+
+        Args:
+            points: What was captured.
+            batch: What is saved together.
+            metrics: Other metrics with the same state are a difference too.
+        """
+        for point in points:
+            keep = self._policy_of(point.address).keep
+            if keep and not self._is_stored(point, metrics=metrics):
+                batch.points.append(point)
+                batch.keeps.append(keep)
+            else:
+                batch.unchanged += 1
+
+    def _write(
+        self,
+        batch: Batch,
+        done: Callable[[Exception | None], None] | None,
+        *,
+        snapshot: bool = False,
+    ) -> None:
+        """Hand a batch to the store; remember what it became."""
+        self._owner._d9_count("unchanged", batch.unchanged)
+        system: Any = self._owner.system
+        if not batch.points or system.store is None:
+            if done is not None:
+                done(None)
+            return
+
+        def written(error: Exception | None) -> None:
+            if error is None:
+                self._retry_s = _RETRY_S
+                for point, version in zip(batch.points, receipt.versions, strict=True):
+                    self._stored[point.address] = (*_sums(point), version)
+                if len(self._stored) > _REMEMBERED:
+                    self._stored.clear()
+                self._owner._d9_count("saved", len(batch.points))
+                self._owner._d9_count("bytes-saved", batch.size_bytes)
+            else:
+                self._owner._d9_count("not-saved", len(batch.points))
+                self._again(point.address for point in batch.points)
+            batch.snapshot = receipt.snapshot
+            if done is not None:
+                done(error)
+
+        receipt = system.store.save(batch.points, written, keep=batch.keeps, snapshot=snapshot)
+
+    def _is_stored(self, point: Checkpoint, *, metrics: bool) -> bool:
+        """True if the newest stored version is this very state."""
+        known = self._stored.get(point.address)
+        if known is None:
+            return False
+        state, numbers = _sums(point)
+        # One's own metrics count the saves: each save would ask for the next.
+        metrics = metrics and point.address != self._owner.address
+        if state != known[0] or (metrics and numbers != known[1]):
+            return False
+        # Others save too: the daemon itself when it is told `checkpoint`, the
+        # kernel when it stops. The version says whether ours is still the newest.
+        versions = self._owner.system.store.versions(point.address)
+        return bool(versions) and versions[-1].version == known[2]
+
+    async def save(self, addresses: Iterable[str], *, snapshot: bool = False) -> Batch:
+        """Capture and commit; return what was saved when the disk has it."""
+        loop = asyncio.get_running_loop()
+        batch = Batch()
+        todo = list(addresses)
+        for start in range(0, len(todo), _CHUNK):
+            captured: asyncio.Future[list[Checkpoint]] = loop.create_future()
+            self._capture(todo[start : start + _CHUNK], captured.set_result)
+            self._sort(await captured, batch)
+            await asyncio.sleep(0)
+        await answered(lambda done: self._write(batch, done, snapshot=snapshot))
+        return batch
+
+
+async def answered(work: Callable[[Callable[[Exception | None], None]], object]) -> None:
+    """Hand a write to the store and wait until it is answered."""
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(error: Exception | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
+
+    work(done)
+    await answer
+
+
+def _sums(point: Checkpoint) -> tuple[int, int]:
+    return hash((point.blob, point.schema)), hash(point.metrics)
