@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from dan9.base.errors import BadAddress, NotFound, NotSupported, UnknownDaemon
@@ -162,5 +164,35 @@ def test_a_system_without_a_host_refuses_what_needs_one() -> None:
             with pytest.raises(NotSupported):
                 await node.fields("a:B")
             assert {check.check for check in await node.doctor()} == {"daemons", "dead letters"}
+
+    run(main)
+
+
+class SlowHost:
+    """Starts a daemon only when the test says."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def spawn_target(self, *_: object) -> str:
+        """Wait, then pretend that one was started."""
+        await self.go.wait()
+        return "d9://system/system/node"
+
+
+def test_a_slow_start_does_not_hold_up_the_rest() -> None:
+    """`ps` answers while somebody's on_start takes its time."""
+
+    async def main() -> None:
+        async with system(seed=0) as world:
+            node = await world.spawn(NodeDaemon, "node", group="system")
+            host = world.host = SlowHost()
+            starting = asyncio.ensure_future(
+                world.ask(node.address, "spawn", target="a:B", name="x")
+            )
+            assert await node.ps("d9://system/system/node")
+            assert not starting.done()
+            host.go.set()
+            assert (await starting)["address"] == "d9://system/system/node"
 
     run(main)

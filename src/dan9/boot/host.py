@@ -45,6 +45,7 @@ class NodeHost:
         self.socket_path: str | None = None
         self.ending: asyncio.Event | None = None
         self.drains = True
+        self._reloading = asyncio.Lock()
 
     # -- what the node's daemon asks -------------------------------------------
 
@@ -67,7 +68,14 @@ class NodeHost:
         return {**schema, "properties": properties, "$defs": definitions}
 
     async def reload(self, path: str | None) -> list[dict[str, str]]:
-        """Apply a changed configuration; return what was done to whom, and its state after."""
+        """Apply a changed configuration; return what was done to whom, and its state after.
+
+        One at a time: a second one compares with what the first has made.
+        """
+        async with self._reloading:
+            return await self._reload(path)
+
+    async def _reload(self, path: str | None) -> list[dict[str, str]]:
         source = path if path is not None else self.manifest.source
         if source is None:
             raise NotSupported(

@@ -197,7 +197,7 @@ class NodeDaemon(Daemon, type="system"):
             raise NotFound(f"no watch {watch_id!r}", hint="use the id that watch replied")
         watch.close()
 
-    @on(timeout_s=60.0)
+    @on(concurrent=True, timeout_s=60.0)  # a slow start must not hold up `ps`
     async def spawn_(
         self,
         target: str,
@@ -228,7 +228,7 @@ class NodeDaemon(Daemon, type="system"):
         """
         return self._host().fields_of(target, path)
 
-    @on(timeout_s=60.0)
+    @on(concurrent=True, timeout_s=60.0)
     async def reload(self, path: str | None = None) -> list[dict[str, str]]:
         """Read the configuration again and apply what is different; reply what was done.
 
