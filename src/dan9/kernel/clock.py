@@ -11,6 +11,7 @@ subtree faster or slower than the clock it stands on.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import time
 from collections.abc import Callable
@@ -173,6 +174,8 @@ class _VirtualSelector(selectors.BaseSelector):
         scheduled = self.loop._scheduled  # type: ignore[attr-defined]
         due = scheduled[0].when() if scheduled else self._clock.monotonic() + timeout
         self._clock.advance_to(max(due, self._clock.monotonic()))
+        # The loop runs what is due before now + resolution: that sum must exceed now.
+        self.loop._clock_resolution = max(1e-9, 2 * math.ulp(due))
         return []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:

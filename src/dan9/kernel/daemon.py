@@ -282,11 +282,11 @@ def cron(
     expression: str, *, timezone: str = "UTC"
 ) -> Callable[[Callable[[D], Any]], Handler[[], None]]:
     """Make a method a message that the daemon tells itself as a crontab line says."""
+    from dan9.base.schedule import Cron
+
+    Cron(expression, timezone)  # a wrong expression is heard of now
 
     def mark(function: Any) -> Handler[[], None]:
-        from dan9.base.schedule import Cron
-
-        Cron(expression, timezone)  # a wrong expression is heard of now
         handler = function if isinstance(function, Handler) else Handler(function)
         handler.cron = (expression, timezone)
         return handler

@@ -61,6 +61,7 @@ class Hand(Runnable):
         self.waits: object = None
         self._fut_waiter: object = None
         self._must_cancel = False
+        self.to_throw: BaseException | None = None  # raised in the coroutine at its next step
         self._cancel_message: object = None
         self._num_cancels_requested: int = 0
         self.callbacks: list[tuple[Callable[[object], object], object]] | None = None

@@ -357,7 +357,7 @@ class Ask(Message):
     def failure(self) -> BaseException:
         """Return the error to raise in the asker."""
         if self.state == CANCELLED:
-            return asyncio.CancelledError()
+            return cancelled_error(self.result_)
         if isinstance(self.result_, BaseException):
             return self.result_
         return Dan9InternalError(f"{self!r} has no reply yet")
@@ -495,6 +495,11 @@ class Gather:
         for ask in self.asks:
             some = ask.cancel(msg) or some
         return some
+
+
+def cancelled_error(msg: object) -> asyncio.CancelledError:
+    """Return the error of a cancellation; anyio knows its own by their message."""
+    return asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
 
 
 def mailbox_full(message: Message) -> MailboxFull:

@@ -69,6 +69,7 @@ from dan9.kernel.message import (
     Gather,
     Message,
     Verb,
+    cancelled_error,
     mailbox_full,
 )
 from dan9.kernel.timers import NEVER, TimerHeap, to_ns
@@ -227,7 +228,7 @@ class Parking:
             return False
         if self.on_cancel is not None:
             self.on_cancel()
-        self.fail(asyncio.CancelledError())
+        self.fail(cancelled_error(msg))
         return True
 
     def done(self) -> bool:
@@ -1131,8 +1132,7 @@ class Scheduler:
         else:
             asyncio.tasks._enter_task(loop, hand)  # type: ignore[arg-type]
         try:
-            if hand._must_cancel:
-                hand._must_cancel = False
+            if hand._must_cancel or hand.to_throw is not None:
                 yielded = self.throw_in(hand)
             elif step is None:
                 step = self.ready(hand)
@@ -1185,12 +1185,17 @@ class Scheduler:
 
     def throw_in(self, hand: Hand) -> object:
         """Cancel a coroutine at its next step; one that has not begun never does."""
+        error = hand.to_throw
+        hand.to_throw = None
+        if error is None:
+            hand._must_cancel = False
+            error = cancelled_error(hand._cancel_message)
         carrier = hand.trampoline
         if carrier is None:
             hand.coroutine.close()  # type: ignore[attr-defined]
-            hand.error = asyncio.CancelledError()
+            hand.error = error
             return ENDED
-        return hand.context.run(carrier.throw, asyncio.CancelledError())  # type: ignore[attr-defined]
+        return hand.context.run(carrier.throw, error)  # type: ignore[attr-defined]
 
     def ready(self, hand: Hand) -> Callable[[object], object]:
         """Give the hand a trampoline."""
@@ -1221,10 +1226,10 @@ class Scheduler:
             if hand._must_cancel and future.cancel(msg=hand._cancel_message):  # type: ignore[attr-defined]
                 hand._must_cancel = False
             return
-        hand.error = RuntimeError(
+        hand.to_throw = RuntimeError(
             f"{hand.get_name()} awaited {future!r}, which is of another library than asyncio"
         )
-        self.end_hand(hand)
+        self.resume(hand)
 
     def end_hand(self, hand: Hand) -> None:
         """A coroutine has ended: reply, free the daemon, tell who waited."""
@@ -1389,7 +1394,7 @@ class Scheduler:
     def give_up(self, ask: Ask, msg: object) -> None:
         """The asker does not wait any longer."""
         waited_for_room = ask.state == WAITING_ROOM
-        self.settle(ask, CANCELLED, None)
+        self.settle(ask, CANCELLED, msg)
         if not waited_for_room:
             self.cancel_handler(ask)
 

@@ -1,0 +1,203 @@
+"""Time: virtual, scaled, `@every`, `@cron`, and a subtree with a clock of its own."""
+
+import asyncio
+
+import pytest
+
+from dan9 import Daemon, ScaledClock, System, VirtualClock, cron, every, on
+from dan9.base.errors import BadConfig
+from dan9.kernel.clock import TimeStandsStill
+from dan9.testing import run, system
+
+
+class Ticker(Daemon):
+    """Counts its own ticks and notes when they came."""
+
+    at: list[float] = []
+
+    @every("10s")
+    async def tick(self) -> None:
+        """Note the time."""
+        self.at.append(self.clock.monotonic())
+
+    @on
+    async def block(self, seconds: float) -> None:
+        """Be busy."""
+        await self.sleep(seconds)
+
+    @on
+    def times(self) -> list[float]:
+        """Return when the ticks came."""
+        return self.at
+
+
+def test_a_year_passes_in_no_time_and_asyncio_follows():
+    """asyncio's own sleeps and timeouts run on the virtual clock."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        await asyncio.sleep(365 * 86400)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(60):
+                await asyncio.sleep(61)
+        return loop.time() - before
+
+    assert run(main) == 365 * 86400 + 60
+
+
+def test_time_that_can_never_pass_is_an_error():
+    """Waiting for what cannot happen is said, not waited for."""
+    clock = VirtualClock()
+
+    async def main():
+        await asyncio.Event().wait()
+
+    loop = clock.new_event_loop()
+    loop._selector.patience_s = 0.0
+    try:
+        with pytest.raises(TimeStandsStill):
+            loop.run_until_complete(main())
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+
+
+def test_a_system_under_a_virtual_clock_needs_its_loop():
+    """In a loop of real time it refuses to start."""
+
+    async def main():
+        with pytest.raises(RuntimeError, match="VirtualClock"):
+            async with System("t", daemons="none", socket=False, clock=VirtualClock()):
+                pass
+
+    run(main, real=True)
+
+
+def test_every_first_after_one_interval_and_without_drift():
+    """The n-th tick comes at n intervals exactly."""
+
+    async def main():
+        async with system() as s:
+            ref = await s.spawn(Ticker, "t")
+            await s.sleep("1000.5s")
+            assert await ref.times() == [10.0 * n for n in range(1, 101)]
+
+    run(main)
+
+
+def test_every_coalesces_while_the_daemon_is_busy():
+    """At most one is queued; late ones are one."""
+
+    async def main():
+        async with system() as s:
+            ref = await s.spawn(Ticker, "t")
+            await ref.block.within(100)(55.0)
+            await s.sleep("10s")
+            assert await ref.times() == [55.0, 60.0]
+
+    run(main)
+
+
+def test_every_is_silent_while_suspended_and_gone_when_stopped():
+    """A suspended daemon tells itself nothing; a restarted one begins anew."""
+
+    async def main():
+        async with system() as s:
+            ref = await s.spawn(Ticker, "t")
+            await ref.suspend()
+            await s.sleep("35s")
+            await ref.resume()
+            assert await ref.times() == []
+            await s.sleep("6s")
+            assert await ref.times() == [40.0]
+            await ref.restart()
+            await s.sleep("9s")
+            assert await ref.times() == []
+            await ref.stop()
+            await s.sleep("1h")
+            assert s.dead_letters.total == 0
+
+    run(main)
+
+
+def test_cron_tells_by_the_wall_clock():
+    """@cron fires when its crontab line says."""
+
+    class Nightly(Daemon):
+        at: list[float] = []
+
+        @cron("30 2 * * *")
+        async def backup(self) -> None:
+            self.at.append(self.clock.now() % 86400)
+
+        @on
+        def times(self) -> list[float]:
+            return self.at
+
+    async def main():
+        async with system() as s:
+            ref = await s.spawn(Nightly, "n")
+            await s.sleep("3d")
+            return await ref.times()
+
+    assert run(main) == [2.5 * 3600] * 3
+
+
+def test_a_wrong_interval_or_crontab_line_is_refused_at_the_definition():
+    """Zero, negative and nonsense are heard of when the class is made."""
+    for wrong in (0, "0s", "soon"):
+        with pytest.raises((BadConfig, ValueError)):
+            every(wrong)
+    with pytest.raises((BadConfig, ValueError)):
+        cron("not a line")
+
+
+def test_a_subtree_runs_on_its_own_clock():
+    """A scaled clock drives `sleep`, `@every` and the children; deadlines keep the system's."""
+
+    class Parent(Daemon):
+        async def on_start(self) -> None:
+            self._kid = await self.spawn(Ticker, "kid")
+
+        @on
+        async def nap(self) -> float:
+            before = self.clock.monotonic()
+            await self.sleep("60s")
+            return self.clock.monotonic() - before
+
+    async def main():
+        async with system() as s:
+            fast = ScaledClock(s.clock, rate=60)
+            ref = await s.spawn(Parent, "p", clock=fast)
+            assert await ref.nap() == pytest.approx(60.0)
+            assert s.clock.monotonic() == pytest.approx(1.0)
+            await s.sleep("1s")
+            assert len(await s.ask("kid", "times")) == pytest.approx(11, abs=1)
+
+    run(main)
+
+
+def test_a_scaled_clock_changes_its_rate_without_a_jump():
+    """What has passed stays passed."""
+    base = VirtualClock()
+    clock = ScaledClock(base, 10)
+    base.advance_to(5)
+    assert clock.monotonic() == 50
+    clock.set_rate(1)
+    assert clock.monotonic() == 50
+    base.advance_to(6)
+    assert clock.monotonic() == 51
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match="above 0"):
+            ScaledClock(base, wrong)
+
+
+def test_a_jump_of_the_wall_clock_moves_nothing_else():
+    """now() jumps, monotonic() and what is scheduled by it do not."""
+    clock = VirtualClock(start=1000.0)
+    clock.shift_wall(-500)
+    assert (clock.now(), clock.monotonic()) == (500.0, 0.0)
