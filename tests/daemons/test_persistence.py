@@ -464,6 +464,20 @@ def test_policy_works_at_once_and_survives():
     cut(first, second)
 
 
+def test_a_policy_that_cannot_be_saved_is_not_in_force():
+    """The refusal is the truth: before and after are the same."""
+
+    async def test(house: House) -> None:
+        await house.spawn()
+        house.store.error = DiskFailed("disk I/O error")
+        with pytest.raises(DiskFailed):
+            await house.ask("policy", daemon_name="c1", keep=7)
+        house.store.error = None
+        assert (await house.ask("policy", daemon_name="c1"))["keep"] == 3
+
+    live(test)
+
+
 def test_a_policy_for_a_daemon_to_come():
     """An address that nobody has yet may be named; a bare name may not."""
 

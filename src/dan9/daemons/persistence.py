@@ -188,16 +188,16 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
             raise BadPayload(f"keep is {keep}", hint=f"0 to {MAX_KEEP}", at="keep")
         address = self._named(daemon_name)
         rule = Rule(interval, on_stop, on_change, keep)
-        before = None if reset else self.rules.get(address)
-        after = rule.over(before) if before is not None else rule
-        if after != self.rules.get(address, Rule()):
-            if after == Rule():
-                del self.rules[address]
-            else:
-                self.rules[address] = after
-            self._apply(address)
+        before = self.rules.get(address, Rule())
+        after = rule if reset else rule.over(before)
+        if after != before:
+            self._set_rule(address, after)
             system: Any = self.system
-            await system.save(self.address)
+            try:
+                await system.save(self.address)
+            except Refused:
+                self._set_rule(address, before)  # what was refused is not in force
+                raise
         return shown(address, self._policy_of(address))
 
     @on(concurrent=True, timeout_s=600.0)
@@ -315,6 +315,13 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
                 address, rule, option, interval=self.checkpoint_interval, keep=self.keep
             )
         return policy
+
+    def _set_rule(self, address: str, rule: Rule) -> None:
+        if rule == Rule():
+            self.rules.pop(address, None)
+        else:
+            self.rules[address] = rule
+        self._apply(address)
 
     def _apply(self, address: str) -> None:
         """Let the kernel say when this daemon changes, and see to its interval."""
