@@ -41,6 +41,14 @@ class Echo(Daemon):
         return word
 
 
+class Odd(Daemon):
+    """Has a status of its own making."""
+
+    def on_status(self) -> dict[str, object]:
+        """Fail, as a user's code may."""
+        raise RuntimeError("no status today")
+
+
 class Watcher(Daemon):
     """Keeps what it is shown."""
 
@@ -70,6 +78,7 @@ def test_ps_and_tree_show_every_daemon() -> None:
         async with system(seed=0) as world:
             node = await world.spawn(NodeDaemon, "node", group="system")
             echo = await world.spawn(Echo, "e1")
+            await world.spawn(Odd, "o1")
             await echo.say("hello")
             (found,) = await node.ps("d9://echo/**")
             assert (found.address, found.state, found.handled) == (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dan9.base.address import Pattern, kebab
+from dan9.base.address import Address, Pattern, kebab
 from dan9.base.errors import NotFound, NotSupported
 from dan9.base.events import DeadLetter, Event, event_form
 from dan9.kernel.daemon import Daemon, on
@@ -141,11 +141,13 @@ class NodeDaemon(Daemon, type="system"):
         Errors: unknown-daemon, ambiguous-name.
         """
         resolved = self.system.resolve(address)
-        status = self.system.status_of(resolved)
+        row = self._row(resolved)
         letters = [one for one in self.system.dead_letters.ring if one.address == resolved]
         return {
             **self.system.explain(resolved),
-            **{key: status[key] for key in ("supervisor", "restarts", "uptime")},
+            "supervisor": row.supervisor,
+            "restarts": row.restarts,
+            "uptime": row.uptime,
             "dead-letters": len(letters),
             "latest-dead-letter": letters[-1].reason if letters else None,
         }
@@ -278,21 +280,23 @@ class NodeDaemon(Daemon, type="system"):
         return host
 
     def _row(self, address: str) -> Row:
-        status = self.system.status_of(address)
-        mailbox = status.get("mailbox")
-        depth = mailbox.get("depth", 0) if isinstance(mailbox, Mapping) else mailbox
+        """Return what the kernel counts; not `status`, to which a daemon adds what it likes."""
+        system = self.system
+        figures = system.metrics_of(address)
+        state = system.state_of(address)
+        whole = Address.parse(address)
         return Row(
             address=address,
-            name=str(status.get("name", "")),
-            type=str(status.get("type", "")),
-            state=str(status.get("state", "")),
-            mailbox=int(depth or 0),
-            handled=int(status.get("handled") or 0),
-            refused=int(status.get("refused") or 0),
-            failed=int(status.get("failed") or 0),
-            restarts=int(status.get("restarts") or 0),
-            uptime=float(status.get("uptime") or 0.0),
-            supervisor=str(status.get("supervisor") or ""),
+            name=whole.name,
+            type=whole.type,
+            state=state,
+            mailbox=int(figures["mailbox-depth"]),
+            handled=int(figures["handled"]),
+            refused=int(figures["refused"]),
+            failed=int(figures["failed"]),
+            restarts=int(figures["restarts"]),
+            uptime=figures["uptime"] if state in {"running", "suspended"} else 0.0,
+            supervisor=system.supervisor_of(system.cell_of(address)),
         )
 
 
