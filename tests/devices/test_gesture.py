@@ -213,6 +213,54 @@ def test_recordings_of_evemu_are_replayed(tmp_path):
     with_pad(test)
 
 
+def test_pads_without_a_resolution_may_slip_within_a_tap(tmp_path):
+    """A coarse pad's tap may move by hundredths of the width, which the reply says."""
+    header = HEADER.replace(" 60\n", "\n")
+    slip = (0, 0.07, 3000, 2000, 100, -330)  # 5.7 % of 6000
+
+    async def test(world, pad):
+        (tmp_path / "a.evemu").write_text(header + evemu(slip).removeprefix(HEADER))
+        await pad.replay(str(tmp_path / "a.evemu"))
+        found = await pad.recognize()
+        assert (found["intent"], found["unit"]) == ("tap", "percent-of-width")
+        (tmp_path / "b.evemu").write_text(evemu(slip))
+        await pad.replay(str(tmp_path / "b.evemu"))
+        found = await pad.recognize()
+        assert (found["intent"], found["unit"]) == ("swipe", "mm")
+
+    with_pad(test)
+
+
+def test_events_without_a_header_find_their_description(tmp_path):
+    """Old recordings hold events alone: the file beside them, the configuration, or a guess."""
+    events = evemu((0, 0.07, 3000, 2000, 50, 0)).removeprefix(HEADER)  # 0.83 mm at 60 a mm
+    (tmp_path / "Some Pad.tap.events").write_text(events)
+
+    async def guessed(world, pad):
+        await pad.replay(str(tmp_path / "Some Pad.tap.events"))
+        found = await pad.recognize()
+        assert (found["intent"], found["unit"]) == ("tap", "percent-of-width")
+
+    with_pad(guessed)
+
+    async def configured(world, pad):
+        await pad.replay(str(tmp_path / "Some Pad.tap.events"))
+        found = await pad.recognize()
+        assert (found["detail"]["distance-mm"], found["unit"]) == (pytest.approx(0.625), "mm")
+
+    with_pad(configured, resolution=80.0)
+
+    async def described(world, pad):
+        (tmp_path / "Some.desc").write_text(HEADER.replace("60", "10"))
+        (tmp_path / "Some Pad.device").write_text(HEADER)
+        (tmp_path / "Some Pad 2.device").write_text(HEADER.replace("60", "20"))
+        await pad.replay(str(tmp_path / "Some Pad.tap.events"))
+        found = await pad.recognize()
+        assert (found["detail"]["distance-mm"], found["unit"]) == (pytest.approx(5 / 6), "mm")
+
+    with_pad(described, resolution=80.0)
+
+
 def test_its_own_recording_gives_the_same_intents(tmp_path):
     """Touches that were recorded and replayed mean what they meant."""
     path = str(tmp_path / "own.jsonl")

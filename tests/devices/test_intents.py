@@ -184,7 +184,7 @@ def test_every_threshold_has_a_unit_and_a_source():
     """No number decides without saying what it is and where it comes from."""
     for one in THRESHOLDS.values():
         assert one.value > 0
-        assert one.unit in {"s", "mm", "mm/s"}
+        assert one.unit in {"s", "mm", "mm/s", "% of width"}
         assert one.source
 
 

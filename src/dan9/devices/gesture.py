@@ -24,7 +24,7 @@ from dan9.base.reasons import Reason
 from dan9.devices.device import Device, Recording
 from dan9.devices.intents import THRESHOLDS, Contact, Intent, Sample, Tracker, interpret
 from dan9.devices.recording import Recorded
-from dan9.devices.source import EvdevSource, EvemuSource, JsonSource, Pad, open_source
+from dan9.devices.source import EvdevSource, JsonSource, Pad, open_source
 from dan9.devices.strokes import Match, Shapes
 from dan9.kernel.daemon import Config, on
 
@@ -86,6 +86,7 @@ class GestureDevice(Device, type="gesture"):
         self._pad = Pad(
             resolution=(self.resolution, self.resolution), span=(self.width, self.width)
         )
+        self._of = self._pad  # the pad that the last samples came from
         self._last_t = 0.0
         self._replay_from = 0.0
         self._replay_origin: float | None = None
@@ -145,7 +146,7 @@ class GestureDevice(Device, type="gesture"):
         sx, sy = self._pad.scale
         heading = None if direction is None else _heading(direction)
         speed = None if velocity is None else velocity / sx
-        self._take(Sample(when, x / sx, y / sy, z, pointer, contact, speed, heading))
+        self._take(Sample(when, x / sx, y / sy, z, pointer, contact, speed, heading), self._pad)
         data: dict[str, Any] = {"x": x, "y": y, "z": z, "pointer": pointer, "contact": contact}
         if t is not None:
             data["t"] = t
@@ -258,7 +259,11 @@ class GestureDevice(Device, type="gesture"):
 
     # -- private ---------------------------------------------------------------------------
 
-    def _take(self, sample: Sample) -> None:
+    def _take(self, sample: Sample, pad: Pad) -> None:
+        self._of = pad
+        self._tracker.still = THRESHOLDS[
+            "tap-movement-coarse" if _is_coarse(pad) else "tap-movement"
+        ].value
         self._tracker.feed(sample)
         self._last_t = sample.t
         contacts = self._tracker.contacts
@@ -339,20 +344,16 @@ class GestureDevice(Device, type="gesture"):
         }
 
     def _unit(self) -> str:
-        if self._pad.knows_millimetres or not self._pad.span[0]:
-            return "mm"
-        return "percent-of-width"
+        return "percent-of-width" if _is_coarse(self._of) else "mm"
 
     def _events_of(self, recording: str) -> list[Recorded]:
-        source = open_source(recording)
+        source = open_source(recording, self._pad)
         self._replay_from = self._last_t + APART_S if self._tracker.contacts else 0.0
         self._replay_origin = None
         if isinstance(source, JsonSource):
             return super()._events_of(recording)
-        samples = list(source)
-        if isinstance(source, EvemuSource):
-            self._pad = source.pad
-        return [Recorded(one.t, "sample", {"sample": one}) for one in samples]
+        pad = source.pad
+        return [Recorded(one.t, "sample", {"sample": one, "pad": pad}) for one in source]
 
     async def _again(self, kind: str, data: dict[str, Any], t: float) -> None:
         if kind == "intent":
@@ -363,8 +364,9 @@ class GestureDevice(Device, type="gesture"):
         when = max(self._last_t, self._replay_from + given - self._replay_origin)
         if kind == "sample":
             sample: Sample = data["sample"]
-            self._take(sample._replace(t=when))
-            sx, sy = self._pad.scale
+            pad: Pad = data["pad"]
+            self._take(sample._replace(t=when), pad)
+            sx, sy = pad.scale
             plain = {"x": sample.x * sx, "y": sample.y * sy, "z": sample.z}
             plain |= {"pointer": sample.pointer, "contact": sample.contact}
             await self._happen("touch", plain)
@@ -389,7 +391,7 @@ class GestureDevice(Device, type="gesture"):
             return
         for sample in source.feed(data):
             if sample.t >= self._last_t:
-                self._take(sample)
+                self._take(sample, source.pad)
         if self._verdict is not None:
             self._verdict.cancel()
         pause = THRESHOLDS["double-tap-interval"].value
@@ -423,6 +425,11 @@ def _as_intent(match: Match, strokes: int, *others: tuple[str, float]) -> Intent
     return Intent(
         match.name, match.confidence, detail={"strokes": strokes}, candidates=tuple(runners)
     )
+
+
+def _is_coarse(pad: Pad) -> bool:
+    """Tell whether only its width is known, so that millimetres are hundredths of that."""
+    return pad.knows_anything and not pad.knows_millimetres
 
 
 def _heading(direction: list[float]) -> tuple[float, float]:

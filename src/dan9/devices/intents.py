@@ -42,6 +42,9 @@ DP_MM: Final = 25.4 / 160
 THRESHOLDS: Final[dict[str, Threshold]] = {
     "tap-duration": Threshold(0.180, "s", "libinput 1.17, DEFAULT_TAP_TIMEOUT_PERIOD"),
     "tap-movement": Threshold(1.3, "mm", "libinput 1.17, DEFAULT_TAP_MOVE_THRESHOLD"),
+    "tap-movement-coarse": Threshold(
+        8.0, "% of width", "ours: taps on ALPS pads, which know no resolution, move up to 6.5 %"
+    ),
     "double-tap-interval": Threshold(0.300, "s", "Android ViewConfiguration"),
     "double-tap-distance": Threshold(100 * DP_MM, "mm", "Android ViewConfiguration, 100 dp"),
     "tap-and-drag": Threshold(0.160, "s", "libinput 1.17, drag after tap"),
@@ -92,6 +95,8 @@ class Contact:
     pointer: int
     samples: list[Sample] = field(default_factory=list)
     lifted_at: float | None = None
+    still: float = T["tap-movement"]
+    """How far it may move and be in place."""
 
     @property
     def start(self) -> float:
@@ -122,13 +127,13 @@ class Contact:
     @property
     def is_tap(self) -> bool:
         """It was short and stayed in place."""
-        return self.duration <= T["tap-duration"] and self.movement <= T["tap-movement"]
+        return self.duration <= T["tap-duration"] and self.movement <= self.still
 
     def rest_before(self) -> float:
         """Seconds that it stayed in place before it set out."""
         first = self.samples[0]
         for sample in self.samples:
-            if math.hypot(sample.x - first.x, sample.y - first.y) > T["tap-movement"]:
+            if math.hypot(sample.x - first.x, sample.y - first.y) > self.still:
                 return sample.t - first.t
         return self.duration
 
@@ -196,6 +201,8 @@ class Tracker:
 
     def __init__(self) -> None:
         self.contacts: list[Contact] = []
+        self.still = T["tap-movement"]
+        """What the contacts to come may move and be in place."""
         self._touching: dict[int, Contact] = {}
         self._knows_lifts = False
 
@@ -214,7 +221,7 @@ class Tracker:
             contact.lifted_at = contact.samples[-1].t
             contact = None
         if contact is None:
-            contact = Contact(sample.pointer)
+            contact = Contact(sample.pointer, still=self.still)
             self._touching[sample.pointer] = contact
             self.contacts.append(contact)
         contact.samples.append(sample)
@@ -223,7 +230,7 @@ class Tracker:
         if self._knows_lifts:
             return False
         pause = sample.t - last.t
-        near = math.hypot(sample.x - last.x, sample.y - last.y) <= T["tap-movement"]
+        near = math.hypot(sample.x - last.x, sample.y - last.y) <= self.still
         return pause > T["lift-gap"] and not (pause > T["hold-gap"] and near)
 
     def episodes(self) -> list[list[Contact]]:
@@ -255,7 +262,7 @@ def _one(contact: Contact, before: Contact | None) -> Intent:
     detail = {"duration-s": contact.duration, "distance-mm": contact.movement}
     pause = math.inf if before is None else contact.start - before.end
     if contact.is_tap and not _is_moving(contact):
-        sure = _below(contact.duration, T["tap-duration"], contact.movement, T["tap-movement"])
+        sure = _below(contact.duration, T["tap-duration"], contact.movement, contact.still)
         if before is not None and pause <= T["double-tap-interval"]:
             (x0, y0), (x1, y1) = before.points[0], contact.points[0]
             apart = math.hypot(x1 - x0, y1 - y0)
@@ -267,7 +274,7 @@ def _one(contact: Contact, before: Contact | None) -> Intent:
         return _moved(
             "drag", contact, 1.0, detail
         )  # tap, and at once hold: libinput's tap-and-drag
-    if contact.movement <= T["tap-movement"] and not _is_moving(contact):
+    if contact.movement <= contact.still and not _is_moving(contact):
         if contact.duration >= T["long-press"]:
             sure = 1 - 0.5 * T["long-press"] / contact.duration
             return Intent("long-press", sure, detail=detail, candidates=(("tap", 0.0),))
@@ -307,9 +314,7 @@ def _moved(
 
 def _several(contacts: Sequence[Contact], fingers: int) -> Intent:
     if all(contact.is_tap for contact in contacts):
-        sure = min(
-            _below(c.duration, T["tap-duration"], c.movement, T["tap-movement"]) for c in contacts
-        )
+        sure = min(_below(c.duration, T["tap-duration"], c.movement, c.still) for c in contacts)
         return Intent("tap", sure, fingers=fingers)
     a, b = sorted(contacts, key=lambda one: -one.duration)[:2]
     start, end = max(a.start, b.start), min(a.end, b.end)

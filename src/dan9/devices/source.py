@@ -3,7 +3,8 @@
 A source is an iterable of `Sample` and knows the `Pad` it speaks of. There are three:
 
 - `EvemuSource` reads the text that `evemu-record` and `evemu-describe` write: `A:` lines say
-  what the axes span, `E:` lines are events;
+  what the axes span, `E:` lines are events. Older recordings hold events alone, and the rest is
+  in a file beside them (`pad.device` or `pad.desc` beside `pad.tap.events`);
 - `JsonSource` reads our own recordings, one sample a line;
 - `EvdevSource` reads the kernel's `struct input_event` from `/dev/input/event*`, from a pipe,
   or from a file of raw bytes. Opening a device by name asks python-evdev (extra `evdev`) what
@@ -16,6 +17,7 @@ Figures: linux/input-event-codes.h, Documentation/input/multi-touch-protocol.rst
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from collections.abc import Iterable, Iterator
@@ -42,6 +44,9 @@ SYN_REPORT, SYN_MT_REPORT, SYN_DROPPED = 0, 2, 3
 BTN_TOUCH, BTN_TOOL_FINGER = 0x14A, 0x145
 ABS_X, ABS_Y, ABS_PRESSURE = 0x00, 0x01, 0x18
 MT_SLOT, MT_X, MT_Y, MT_TRACKING_ID, MT_PRESSURE = 0x2F, 0x35, 0x36, 0x39, 0x3A
+
+LEAST_WIDTH: Final = 1_000.0
+"""Units across the coarsest pad that was met (an ALPS of 1,023)."""
 
 INPUT_EVENT: Final = struct.Struct("@llHHi")
 """The kernel's `struct input_event`: seconds, microseconds, type, code, value."""
@@ -74,6 +79,11 @@ class Pad:
     def knows_millimetres(self) -> bool:
         """The pad says how large its units are."""
         return self.resolution[0] > 0
+
+    @property
+    def knows_anything(self) -> bool:
+        """It says how large its units are, or at least how large itself is."""
+        return self.knows_millimetres or self.span[0] > 0
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -215,7 +225,9 @@ class EvemuSource:
         Corrupt: A line that begins as an event is none; the line is named.
     """
 
-    def __init__(self, lines: Iterable[str], name: str = "the recording") -> None:
+    def __init__(
+        self, lines: Iterable[str], name: str = "the recording", pad: Pad | None = None
+    ) -> None:
         self.pad = Pad()
         self._name = name
         self._lines = iter(lines)
@@ -238,6 +250,8 @@ class EvemuSource:
             resolution = axes.get(multi, (0.0, 0.0))[1] or axes.get(single, (0.0, 0.0))[1]
             self.pad.span = _with(self.pad.span, at, span)
             self.pad.resolution = _with(self.pad.resolution, at, resolution)
+        if pad is not None and not self.pad.knows_anything:
+            self.pad = pad
 
     def __iter__(self) -> Iterator[Sample]:
         """Give the samples in order, in millimetres; times begin at 0."""
@@ -380,8 +394,12 @@ class EvdevSource:
             yield from self.feed(data)
 
 
-def open_source(path: str) -> Source:
+def open_source(path: str, pad: Pad | None = None) -> Source:
     """Open a recording or a device by what it is.
+
+    Args:
+        path: The file.
+        pad: What is known of the pad, for a recording that says nothing of it.
 
     Raises:
         NotFound: There is no such file.
@@ -390,16 +408,51 @@ def open_source(path: str) -> Source:
     """
     if path.startswith("/dev/input/"):
         return EvdevSource.open(path)
-    try:
-        text = Path(path).read_text("utf-8", errors="replace")
-    except OSError as error:
-        raise NotFound(f"{path}: {error.strerror}", hint="is the path right?") from None
-    lines = text.splitlines()
+    lines = _read(path).splitlines()
     if any(line.startswith("E:") for line in lines):
-        return EvemuSource(lines, path)
-    if text.lstrip().startswith("{"):
+        known = _described(path)
+        if not known.knows_anything and pad is not None and pad.knows_anything:
+            known = pad
+        if not known.knows_anything:
+            known = Pad(span=(_reach(lines), 0.0))
+        return EvemuSource(lines, path, known)
+    if any(line.startswith("{") for line in lines):
         return JsonSource(lines, path)
     raise Corrupt(f"{path} is no recording", hint="evemu's text or JSON lines of our own")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise NotFound(f"{path}: {error.strerror}", hint="is the path right?") from None
+
+
+def _described(path: str) -> Pad:
+    """Return what the description beside a recording says: the one whose name begins its name."""
+    place = Path(path)
+    beside = [one for one in place.parent.iterdir() if one.suffix in {".device", ".desc"}]
+    fitting = [one for one in beside if place.name.startswith(one.stem)]
+    if not fitting:
+        return Pad()
+    best = max(fitting, key=lambda one: (len(one.stem), one.suffix))
+    return EvemuSource(_read(str(best)).splitlines(), str(best)).pad
+
+
+def _reach(lines: Iterable[str]) -> float:
+    """Guess how wide a pad is of which nothing is known: as far as it was touched, at least."""
+    farthest = LEAST_WIDTH
+    for line in lines:
+        words = line.split()
+        if (
+            len(words) > 4
+            and words[0] == "E:"
+            and words[2] == "0003"
+            and words[3] in {"0000", "0035"}
+        ):
+            with contextlib.suppress(ValueError):
+                farthest = max(farthest, abs(float(words[4])))
+    return farthest
 
 
 def _with(pair: tuple[float, float], at: int, value: float) -> tuple[float, float]:
