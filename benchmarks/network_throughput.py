@@ -4,7 +4,7 @@ Both sides of a loopback connection live in this process. The bare program write
 chunks and drains, and reads 64 KiB at a time; the daemon is asked to `send` and to `receive`
 the same. Rounds alternate, so that a noisy machine is noisy for both.
 
-    python benchmarks/network_throughput.py [MEBIBYTES] [ROUNDS]
+    python -m benchmarks.network_throughput [MEBIBYTES] [ROUNDS]
 
 Bound: the daemon's rate / the bare stream's ≥ 0.5.
 """
