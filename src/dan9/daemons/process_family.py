@@ -21,6 +21,9 @@ from dan9.daemons.process_rules import Ended
 
 __all__ = ["Family"]
 
+SWEEPS_S = (0.1, 1.0)
+"""When to look again for what a killed helper left behind."""
+
 
 class Family:
     """Start, find and end processes through one helper.
@@ -237,6 +240,9 @@ class Family:
         if self._closing:
             return
         count = sweep(self._link.mark)
+        # One that was between fork and exec just now could not be known by its environment.
+        for later_s in SWEEPS_S:
+            asyncio.get_running_loop().call_later(later_s, sweep, self._link.mark)
         for child in self.running():
             self._over(child, Ended(None, "KILL", 0.0, 0))
         self._on_lost(count)

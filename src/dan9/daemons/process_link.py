@@ -21,6 +21,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class HelperLink:
     Args:
         on_exit: Called on the loop with pid and `Ended` for every spawned process.
         on_lost: Called once if the helper ends while it is in use.
-        mark: The value of the mark in the environment of all that is spawned.
+        mark: Begins the mark in the environment of all that is spawned.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class HelperLink:
         mark: str,
     ) -> None:
         self.mark = mark
+        self._base = mark
+        self._generation = 0
         self._on_exit = on_exit
         self._on_lost = on_lost
         self._helper: subprocess.Popen[bytes] | None = None
@@ -118,6 +121,8 @@ class HelperLink:
                 "processes need Linux and a Python interpreter of their own",
                 hint="run the node with python, not embedded",
             )
+        self._generation += 1
+        self.mark = f"{self._base}.{self._generation}"  # what a lost one left is not the next one's
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             self._helper = subprocess.Popen(
@@ -315,11 +320,18 @@ class HelperLink:
 
 
 def _program() -> str:
-    """Return the helper's file: its bytecode where there is some, 10 ms and 2 MB less."""
-    compiled = process_helper.__spec__.cached
-    if compiled is not None and Path(compiled).exists():
-        return compiled
-    return str(Path(process_helper.__file__))
+    """Return the helper's file: its bytecode where it is current, 10 ms and 1 MB less."""
+    source = Path(process_helper.__file__)
+    cached = process_helper.__spec__.cached
+    try:
+        facts = source.stat()
+        head = Path(cached or "").read_bytes()[:16]
+    except OSError:
+        return str(source)
+    # As importlib judges it (PEP 552): same interpreter, not hashed, same source.
+    stamp = int(facts.st_mtime) & 0xFFFFFFFF, facts.st_size & 0xFFFFFFFF
+    wanted = MAGIC_NUMBER + bytes(4) + b"".join(one.to_bytes(4, "little") for one in stamp)
+    return cached if cached is not None and head == wanted else str(source)
 
 
 def _gone() -> Dan9Error:
