@@ -428,3 +428,20 @@ def test_a_port_that_is_taken_is_refused_by_name() -> None:
             await taken.wait_closed()
 
     run(main, real=True)
+
+
+def test_status_is_its_own_or_another_s() -> None:
+    """With `daemon-name`, the status of that daemon."""
+
+    async def main() -> None:
+        async with system() as sim:
+            _, worker = await watched(sim)
+            await worker.work()
+            own = await sim.ask("monitoring", "status")
+            assert own["name"] == "monitoring"
+            other = await sim.ask("monitoring", "status", daemon_name="w")
+            assert (other["name"], other["handled"]) == ("w", 1)
+            with pytest.raises(UnknownDaemon):
+                await sim.ask("monitoring", "status", daemon_name="nobody")
+
+    run(main)

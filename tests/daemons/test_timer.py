@@ -373,3 +373,27 @@ def test_list_shows_what_fires_next_first() -> None:
             assert [task["target"] for task in await timer.list_("w")] == ["w"]
 
     run(main)
+
+
+def test_status_shows_one_task_if_so_asked() -> None:
+    """Beside what every daemon says of itself."""
+
+    async def main() -> None:
+        async with system() as sim:
+            _, target = await pair(sim)
+            task_id = await sim.ask(
+                "timer", "schedule", delay="5s", target="w", type="go", payload={"note": "n"}
+            )
+            status = await sim.ask("timer", "status", task_id=task_id)
+            assert (status["kind"], status["target"], status["payload"]) == (
+                "once",
+                "w",
+                {"note": "n"},
+            )
+            assert (await sim.ask("timer", "status"))["active"] == 1
+            with pytest.raises(NotFound):
+                await sim.ask("timer", "status", task_id="t9")
+            await asyncio.sleep(6)
+            assert [note for _, note, _ in await target.told()] == ["n"]
+
+    run(main)

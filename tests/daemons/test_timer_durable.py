@@ -180,6 +180,30 @@ def test_a_durable_target_hears_of_every_firing_exactly_once_over_kills() -> Non
     assert seen == [f"{task_id}-{n}" for n in range(1, len(seen) + 1)]
 
 
+def test_a_durable_target_that_cannot_take_a_firing_gets_it_later() -> None:
+    """Its disk is full for ten seconds: it is asked once a second, and nothing is lost."""
+
+    async def main() -> None:
+        store = MemoryStore()
+        async with system(store=store) as sim:
+            timer = await sim.spawn(Timer, "timer", group="system")
+            target = await sim.spawn(Ledger, "l", restart="permanent")
+            task_id = await timer.schedule_repeating(5.0, "l", "go", missed="all")
+            await asyncio.sleep(6)
+            store.error = NoSpace("the disk is full")
+            await asyncio.sleep(10)
+            tries = (await timer.stats())["undeliverable"]
+            assert 5 <= tries <= 11
+            store.error = None
+            await asyncio.sleep(120)
+            seen = await target.told()
+            assert seen == [f"{task_id}-{n}" for n in range(1, len(seen) + 1)]
+            assert len(seen) >= 26
+            assert (await sim.ask("timer", "status"))["restarts"] == 0
+
+    run(main)
+
+
 def test_a_task_that_cannot_be_saved_is_refused_and_does_not_fire() -> None:
     """A full disk is said to the asker; there is no task that would be forgotten."""
 

@@ -70,11 +70,11 @@ class Past(NamedTuple):
 class Once:
     """A single instant."""
 
-    def next(self, firing: Firing) -> Firing | None:  # noqa: ARG002 (a Schedule)
+    def next(self, firing: Firing) -> Firing | None:
         """Return None: there is no second one."""
         return None
 
-    def past(self, firing: Firing, now: float, limit: int) -> Past:  # noqa: ARG002 (a Schedule)
+    def past(self, firing: Firing, now: float, limit: int) -> Past:
         """Return the one instant."""
         return Past([firing][:limit], None, 1)
 

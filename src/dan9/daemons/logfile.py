@@ -66,10 +66,7 @@ def text_line(entry: LogEntry) -> str:
     text = entry.text if entry.text.isprintable() else _escaped(entry.text)
     parts = [f"{iso_time(entry.time)} {entry.level.upper():<8} {source}: {text}"]
     for key, value in entry.fields.items():
-        if type(value) is int or type(value) is float:
-            shown = repr(value)
-        else:
-            shown = _shown(value)
+        shown = repr(value) if type(value) is int or type(value) is float else _shown(value)
         parts.append(f"{key if key.isprintable() else _escaped(key)}={shown}")
     line = " ".join(parts) + "\n"
     if entry.trace:

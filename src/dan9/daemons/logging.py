@@ -13,8 +13,6 @@ events and becomes entries here. Python's own `logging` and `warnings` flow in.
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -27,18 +25,13 @@ from dan9.base.duration import Time, parse_duration
 from dan9.base.errors import (
     BadConfig,
     BadPayload,
-    IsADirectory,
-    NoSpace,
-    NotADirectory,
     NotFound,
-    PermissionRefused,
-    ReadOnly,
-    Refused,
 )
 from dan9.base.events import Event, LogEntry
 from dan9.base.reasons import Reason
 from dan9.daemons.logfile import LogFile, LogForm, entry_form
 from dan9.daemons.logflow import Inflow, entry_of_event, forward
+from dan9.daemons.logkeep import refusal_of, save_entries, wanted_by
 from dan9.kernel.daemon import Config, Daemon, on
 from dan9.kernel.kernel import current_message
 from dan9.kernel.log import LEVELS, number_of, source_matches
@@ -179,7 +172,7 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
         """
         if limit < 0:
             raise BadPayload(f"limit={limit}", hint="0 or more", at="limit")
-        wanted = _filter(level, source, since, until, contains)
+        wanted = wanted_by(level, source, since, until, contains)
         found: list[LogEntry] = []
         for entry in reversed(self._ring):
             if len(found) >= limit:
@@ -240,11 +233,11 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
         """
         if not filepath or "\0" in filepath:
             raise BadPayload(f"{filepath!r} is no path", at="filepath")
-        wanted = _filter(level, source, None, None, None)
+        wanted = wanted_by(level, source, None, None, None)
         entries = [entry for entry in self._ring if wanted(entry)]
         path = Path(filepath)
         try:
-            size = await self._blocking(lambda: _save(path, entries, form, self.clock.now()))
+            size = await self._blocking(lambda: save_entries(path, entries, form, self.clock.now()))
         except OSError as error:
             raise refusal_of(error, filepath) from error
         return {"path": str(path), "entries": len(entries), "bytes": size}
@@ -441,65 +434,3 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
                 "trouble": self._trouble,
             }
         return figures
-
-
-def _filter(
-    level: str | None,
-    source: str | None,
-    since: float | None,
-    until: float | None,
-    contains: str | None,
-) -> Callable[[LogEntry], bool]:
-    """Return what says whether an entry is wanted."""
-    least = number_of(level) if level is not None else 0
-    needle = contains.casefold() if contains else ""
-
-    def wanted(entry: LogEntry) -> bool:
-        return (
-            LEVELS[entry.level] >= least
-            and (since is None or entry.time >= since)
-            and (until is None or entry.time <= until)
-            and (source is None or source_matches(source, entry.source))
-            and (
-                not needle
-                or needle in entry.text.casefold()
-                or any(needle in f"{k}={v}".casefold() for k, v in entry.fields.items())
-            )
-        )
-
-    return wanted
-
-
-def _save(path: Path, entries: list[LogEntry], form: LogForm, now: float) -> int:
-    """Write the entries to a file beside it, then put that in its place."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    file = LogFile(new, form=form, max_bytes=None)
-    try:
-        size = file.write(entries, now)
-        file.close()
-        new.replace(path)
-    except OSError:
-        with suppress(OSError):
-            new.unlink()
-        raise
-    return size
-
-
-def refusal_of(error: OSError, path: str) -> Refused:
-    """Return the named refusal for what the system said about a file."""
-    kind: type[Refused] = {
-        errno.ENOENT: NotFound,
-        errno.EISDIR: IsADirectory,
-        errno.ENOTDIR: NotADirectory,
-        errno.EACCES: PermissionRefused,
-        errno.EPERM: PermissionRefused,
-        errno.EROFS: ReadOnly,
-        errno.ENOSPC: NoSpace,
-        errno.EDQUOT: NoSpace,
-    }.get(error.errno or 0, Refused)
-    return kind(f"{path}: {os.strerror(error.errno or errno.EIO)}", at="filepath")

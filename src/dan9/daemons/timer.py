@@ -20,7 +20,16 @@ from typing import Any
 
 from dan9.base.address import SCHEME, Address
 from dan9.base.duration import Duration, Time
-from dan9.base.errors import BadPayload, Dan9Error, MailboxFull, NoSpace, NotFound, Refused
+from dan9.base.errors import (
+    BadPayload,
+    Conflict,
+    Dan9Error,
+    MailboxFull,
+    NoSpace,
+    NotFound,
+    NotRunning,
+    Refused,
+)
 from dan9.base.events import DaemonStarted, Event
 from dan9.base.histogram import Histogram
 from dan9.base.reasons import Reason
@@ -33,6 +42,7 @@ __all__ = ["Timer"]
 
 _FAR_S = 100 * 366 * 86400.0
 _RETRY_S = 0.1
+_RETRY_DURABLE_S = 1.0
 _UNWATCHED_LOOK_S = 60.0
 
 
@@ -60,6 +70,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
         self._alarm: Any = None
         self._is_looking = False
         self._delivering: set[str] = set()
+        self._retries: dict[str, Any] = {}
         self._waiting: dict[str, None] = {}
         self._paused_until = self._now().monotonic
         self._table = Timetable(self.tasks, self._now())
@@ -77,7 +88,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
 
     async def on_stop(self, reason: Reason) -> None:
         """Set no more alarms."""
-        for handle in (self._alarm, self._grace_ends):
+        for handle in (self._alarm, self._grace_ends, *self._retries.values()):
             if handle is not None:
                 handle.cancel()
         if self._unsubscribe is not None:
@@ -97,7 +108,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
         self,
         delay: Duration,
         target: str,
-        type: str,  # noqa: A002 (the catalogue's name)
+        type: str,
         payload: dict[str, Any] | None = None,
         missed: Missed = "once",
     ) -> str:
@@ -115,7 +126,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
         self,
         interval: Duration,
         target: str,
-        type: str,  # noqa: A002 (the catalogue's name)
+        type: str,
         payload: dict[str, Any] | None = None,
         jitter: Duration = 0.0,
         first: Duration | None = None,
@@ -143,7 +154,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
         self,
         expression: str,
         target: str,
-        type: str,  # noqa: A002 (the catalogue's name)
+        type: str,
         payload: dict[str, Any] | None = None,
         timezone: str = "UTC",
         jitter: Duration = 0.0,
@@ -168,7 +179,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
         self,
         when: Time,
         target: str,
-        type: str,  # noqa: A002 (the catalogue's name)
+        type: str,
         payload: dict[str, Any] | None = None,
         missed: Missed = "once",
     ) -> str:
@@ -240,30 +251,50 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
     async def deliver(self, task_id: str) -> None:
         """Fire a task whose target is durable: it moves on when the target's journal has it."""
         task = self.tasks.get(task_id)
+        wait = 0.0
         try:
             while task is not None and task.when <= (present := self._present(task)):
                 firings, upcoming, lost = self._owed(task, present)
                 for firing in firings:
-                    await self.send(
-                        task.target,
-                        task.type,
-                        payload=dict(task.payload),
-                        message_id=_message_id(task, firing),
-                        timeout_s=30.0,
-                    )
+                    await self._send(task, firing)
                     task.number, task.when = firing.number + 1, firing.when
                     self._count_fired(task, firing, present)
                 if self._move_on(task, upcoming, lost):
                     return
-        except Refused as error:
+        except Dan9Error as error:
+            wait = _RETRY_DURABLE_S  # a firing that was not taken is owed still
             if task is not None:
                 self._undelivered(task, error)
         finally:
             self._delivering.discard(task_id)
-            task = self.tasks.get(task_id)
-            if task is not None:
-                self._arm(task)
-                self._set_alarm()
+            if task_id in self.tasks:
+                at = self.system.clock.monotonic() + wait
+                self._retries[task_id] = self.system.call_at(at, lambda: self._again(task_id))
+
+    async def _send(self, task: Task, firing: Firing) -> None:
+        """Return when the target's journal has the firing."""
+        if not self._stands(task.target):
+            raise NotRunning(f"{task.target} is not running", hint="the firing is owed still")
+        try:
+            await self.send(
+                task.target,
+                task.type,
+                payload=dict(task.payload),
+                message_id=_message_id(task, firing),
+                timeout_s=30.0,
+            )
+        except Conflict:
+            # The journal knows this id: the firing is queued there since before a crash, or
+            # was given up as poison and is a dead letter. Sending it again changes neither.
+            self.log.info("%s knows %s already", task.target, _message_id(task, firing))
+
+    def _again(self, task_id: str) -> None:
+        """Wait for a task's next firing, after a durable target has answered."""
+        self._retries.pop(task_id, None)
+        task = self.tasks.get(task_id)
+        if task is not None:
+            self._arm(task)
+            self._set_alarm()
 
     # -- the rest is not told from outside -------------------------------------------------------
 
@@ -424,8 +455,11 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
     # -- targets ------------------------------------------------------------------------------
 
     def _is_durable(self, target: str) -> bool:
-        asked = getattr(self.system, "is_durable", None)
-        return asked is not None and self._stands(target) and bool(asked(self._resolved(target)))
+        """True if it acknowledges what it is sent, whether it runs just now or not."""
+        try:
+            return bool(self.system.is_durable(self._resolved(target)))
+        except Refused:
+            return False
 
     def _resolved(self, target: str) -> str:
         return str(self.system.resolve(target))
