@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dan9.base.errors import BadPayload, Exists, NotFound
+from dan9.antikythera.gear import GearRecord
+from dan9.base.errors import BadPayload, Conflict, Exists, NotFound
 from dan9.devices.clockwork import ClockworkDevice
 from dan9.testing import run, system
 
@@ -90,12 +91,26 @@ def test_gears_that_cannot_be_are_refused():
                 await world.ask("c1", "add-gear", payload=keys)
         with pytest.raises(BadPayload):
             await clock.tick(-1)
-        with pytest.raises(BadPayload, match="drives b"):
+        with pytest.raises(Conflict, match="drives b"):
             await clock.remove_gear("a")
         assert await clock.remove_gear("b") == 1
         with pytest.raises(NotFound):
             await clock.remove_gear("b")
 
+    with_clockwork(test)
+
+
+def test_gears_are_state():
+    """A checkpoint that is restored puts gears and ticks back where they were."""
+
+    async def test(world, clock):
+        await clock.add_gear("minute", 60)
+        await clock.tick(90)
+        again = await world.spawn(ClockworkDevice, "c2", gears=clock_state, ticks=90)
+        assert (await again.read())[0]["turns"] == Fraction(3, 2)
+        assert await again.tick(30) == {"minute": 1}
+
+    clock_state = {"minute": GearRecord("minute", Fraction(60))}
     with_clockwork(test)
 
 
