@@ -124,6 +124,23 @@ async def the_end_is_empty_and_our_side_stays_open(system, net):
 
 
 @check
+async def a_connection_that_both_have_finished_is_gone(system, net):
+    """When both halves are closed so is the connection; what arrived is read all the same."""
+    a, b, _ = await pair(net)
+    await net.send_(a, b"question", end=True)
+    while (await net.receive(b)) != b"":
+        pass
+    await net.send_(b, b"answer", end=True)
+    assert await net.receive(a, until=6) == b"answer"
+    assert await net.receive(a) == b""
+    while (await net.list_())["connections"]:  # noqa: ASYNC110  (it is asked, turn by turn)
+        await asyncio.sleep(0)
+    assert await net.receive(a) == b""
+    with pytest.raises(NotFound):
+        await net.send_(a, b"x")
+
+
+@check
 async def disconnect_ends_it_for_both(system, net):
     """A disconnect sends what was accepted, then ends; the id is forgotten."""
     a, b, _ = await pair(net)

@@ -534,13 +534,21 @@ def test_every_address_is_tried_in_turn(monkeypatch):
     with_network(test)
 
 
-def test_a_rule_that_is_none_fails_the_start():
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"deny": ["10.0.0.0/99"]}, "no network and no name"),
+        ({"max_connections": 0}, "max_connections is 0"),
+        ({"buffer_bytes": -1}, "buffer_bytes is -1"),
+    ],
+)
+def test_a_configuration_that_is_none_fails_the_start(config, words):
     """A misspelt rule keeps the daemon from starting rather than protecting nobody."""
 
     async def main():
         async with system(copy=False) as world:
-            with pytest.raises(Exception, match="no network and no name") as caught:
-                await world.spawn(Network, "net", group="test", deny=["10.0.0.0/99"])
+            with pytest.raises(Exception, match=words) as caught:
+                await world.spawn(Network, "net", group="test", **config)
             assert "BadConfig" in repr(caught.value) or isinstance(caught.value, BadConfig)
 
     run(main, real=True)

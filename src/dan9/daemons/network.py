@@ -81,6 +81,10 @@ class Network(Daemon, type="network"):
 
     async def on_start(self) -> None:
         """Read the rules; nothing is opened yet."""
+        for name, least in (("max_connections", 1), ("buffer_bytes", 1), ("max_frame_bytes", 1)):
+            value = getattr(self, name)
+            if value < least:
+                raise BadConfig(f"{name} is {value}", at=name, hint=f"{least} or more")
         self._policy = Policy.parse(self.allow, self.deny)
         self._wires: Wires = self._make_wires()
         self._board = Switchboard(
@@ -241,8 +245,6 @@ class Network(Daemon, type="network"):
             piece = await self._within(
                 timeout, stream.receive(frame), f"nothing came on {connection_id}"
             )
-        if not piece:
-            self._board.forget(stream)
         return piece if encoding is None else await stream.decode(piece, encoding)
 
     @on(concurrent=True)

@@ -112,8 +112,9 @@ class Stream(asyncio.Protocol):
         self.ended = True
         if self._reader is not None:
             self._wake(self._reader)
-        # TLS knows no half-close: its transport closes whatever is answered here.
-        return self.kind != "tls"
+        # When both ends have finished there is nothing left to keep open. TLS knows no
+        # half-close: its transport closes whatever is answered here.
+        return self.kind != "tls" and not self.finished
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Settle everything; called once, last."""
@@ -278,7 +279,10 @@ class Stream(asyncio.Protocol):
                 self._last_at = asyncio.get_running_loop().time()
         if end:
             self.finished = True
-            transport.write_eof()
+            if self.ended:
+                transport.close()  # sends what was accepted first
+            else:
+                transport.write_eof()
         if self._writers:
             self._wake_writer()
         return len(data)

@@ -34,7 +34,7 @@ from dan9.kernel.daemon import Config
 __all__ = ["MemoryNetwork", "MemoryWires"]
 
 FIRST_PORT: Final = 49_152
-ANY: Final = "0.0.0.0"
+ANY: Final = "0.0.0.0"  # noqa: S104  (nothing is bound here)
 
 Where = tuple[str, int]
 
@@ -257,8 +257,8 @@ class _Transport(asyncio.Transport):
     # -- the wire --------------------------------------------------------------------------
 
     def eof_arrived(self) -> None:
-        if not self._is_lost and not self._protocol.ended:
-            self._protocol.eof_received()
+        if not self._is_lost and not self._protocol.ended and not self._protocol.eof_received():
+            self.close()
 
     def _flow(self) -> None:
         peer = self._peer
