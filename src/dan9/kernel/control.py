@@ -106,11 +106,15 @@ class Control:
     def suspend(self, cell: Cell) -> str:
         """Suspend it."""
         self.system.lifecycle.suspend(cell)
+        if cell.instance is not None:
+            cell.instance._d9_suspended()  # type: ignore[attr-defined]
         return self.state(cell)
 
     def resume(self, cell: Cell) -> str:
         """Resume it."""
         self.system.lifecycle.resume(cell)
+        if cell.instance is not None:
+            cell.instance._d9_resumed()  # type: ignore[attr-defined]
         return self.state(cell)
 
     @staticmethod

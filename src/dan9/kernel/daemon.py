@@ -507,6 +507,12 @@ class Daemon:
         """Return keys to add to `status`; parameters of an override are optional keys of it."""
         return {}
 
+    def _d9_suspended(self) -> None:
+        """Hear of `suspend`; for system daemons that hold more than messages."""
+
+    def _d9_resumed(self) -> None:
+        """Hear of `resume`, which is said to a running daemon too."""
+
     # -- what every daemon answers -----------------------------------------------------------------
     #
     # Those of kind CONTROL are answered by the kernel, out of band, also when no
