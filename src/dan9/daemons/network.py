@@ -30,7 +30,8 @@ from dan9.base.reasons import Reason
 from dan9.daemons.network_feed import Feed
 from dan9.daemons.network_framing import Frame, check_prefix
 from dan9.daemons.network_hall import Answers, Listener, Seats
-from dan9.daemons.network_policy import UNIX, Policy, Rule, plain_host, plain_port
+from dan9.daemons.network_keys import body_of, client_tls, rules_of, server_tls
+from dan9.daemons.network_policy import UNIX, Policy, plain_host, plain_port
 from dan9.daemons.network_replies import (
     Accepted,
     Answer,
@@ -158,7 +159,7 @@ class Network(Daemon, type="network"):
         host = plain_host(host)
         if not host.startswith(UNIX):
             plain_port(port)
-        options = _tls(tls, cafile, certfile, keyfile, verify, server_name)
+        options = client_tls(tls, cafile, certfile, keyfile, verify, server_name)
         frame = self._frame(until, prefix, max_bytes)
         subscriber = None if deliver_to is None else self.system.resolve(deliver_to)
         board = self._board
@@ -304,9 +305,9 @@ class Network(Daemon, type="network"):
         tls, bad-payload, unknown-daemon.
         """
         host, port = plain_host(host), plain_port(port, least=0)
-        options = _server_tls(tls)
+        options = server_tls(tls)
         frame = self._frame(until, prefix, max_bytes)
-        rules = _rules(allow_from or [])
+        rules = rules_of(allow_from or [])
         if udp and (options is not None or host.startswith(UNIX)):
             raise BadPayload("UDP goes without tls, and not over Unix sockets", at="payload.udp")
         subscriber = self._subscriber(deliver_to)
@@ -489,7 +490,7 @@ class Network(Daemon, type="network"):
             "url": answer.url,
             "version": answer.version,
             "headers": answer.headers,
-            "body": _text(answer.content, answer.headers, answer.charset, encoding),
+            "body": body_of(answer.content, answer.headers, answer.charset, encoding),
             "redirects": answer.redirects,
         }
 
@@ -589,63 +590,3 @@ class Network(Daemon, type="network"):
             raise WaitedTooLong(
                 f"{failed} within {timeout:g} s", hint="timeout=… waits longer", timeout_s=timeout
             ) from None
-
-
-def _tls(
-    tls: bool,
-    cafile: str | None,
-    certfile: str | None,
-    keyfile: str | None,
-    verify: bool,
-    server_name: str | None,
-) -> Tls | None:
-    if not tls:
-        if cafile or certfile or keyfile or server_name or not verify:
-            raise BadPayload("TLS options without tls", at="payload.tls", hint="add tls=True")
-        return None
-    return Tls(cafile, certfile, keyfile, verify, server_name)
-
-
-def _server_tls(tls: dict[str, str] | None) -> Tls | None:
-    if tls is None:
-        return None
-    unknown = [key for key in tls if key not in {"certfile", "keyfile", "cafile"}]
-    if unknown or "certfile" not in tls:
-        raise BadPayload(
-            f"tls has an unknown key {unknown[0]!r}" if unknown else "tls needs a certfile",
-            at="payload.tls",
-            hint="certfile and keyfile prove who we are; cafile asks callers to",
-        )
-    return Tls(tls.get("cafile"), tls["certfile"], tls.get("keyfile"), is_server=True)
-
-
-def _rules(texts: list[str]) -> list[Rule]:
-    try:
-        return [Rule.parse(text) for text in texts]
-    except BadConfig as error:
-        raise BadPayload(error.text, at="payload.allow-from", hint=error.hint) from error
-
-
-def _text(
-    content: bytes, headers: dict[str, str], charset: str | None, encoding: str | None
-) -> str | bytes:
-    """Return an HTTP body as the caller wants it; text that is none stays bytes."""
-    if encoding is None:
-        return content
-    if encoding == "auto":
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        is_text = kind.startswith("text/") or kind.endswith(("json", "xml", "javascript"))
-        if kind and not is_text and charset is None:
-            return content
-    try:
-        return content.decode(charset or "utf-8" if encoding == "auto" else encoding)
-    except LookupError as error:
-        if encoding == "auto":
-            return content
-        raise BadPayload(f"no encoding {encoding!r}", at="payload.encoding") from error
-    except UnicodeDecodeError as error:
-        if encoding == "auto":
-            return content
-        raise BadPayload(
-            f"the answer is not {encoding}", at="payload.encoding", hint="encoding=None: bytes"
-        ) from error
