@@ -86,6 +86,10 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def _by_serial(message: Message) -> int:
+    return message.serial
+
+
 class Lifecycle:
     """Starts and ends the daemons of one system."""
 
@@ -454,6 +458,22 @@ class Lifecycle:
             self._bury(message_, reason)
             message_ = following
 
+    def _requeue(self, cell: Cell) -> None:
+        """Put what waited for a concurrent handler back to the head: its turn had come before."""
+        cold = cell.chill()
+        if not cold.set_aside:
+            return
+        waiting = [message for row in (cold.backlog or {}).values() for message in row]
+        waiting.sort(key=_by_serial, reverse=True)
+        for message in waiting:
+            message.next = cell.head
+            cell.head = message
+            if cell.tail is None:
+                cell.tail = message
+        cell.depth += len(waiting)
+        cold.set_aside = 0
+        cold.backlog = None
+
     def _bury(self, message: Message, reason: str) -> None:
         if isinstance(message, Ask) and message.done():
             reason = "expired"
@@ -482,6 +502,7 @@ class Lifecycle:
         cell.gate = (cell.gate & (WATCHED | GUARDED | QUEUED)) | CLOSED | HELD
         cold.running = None
         cold.taken = None
+        self._requeue(cell)
         self.system.state.abandon(cell)
         system = self.system
         if system.wants_events and reason.kind != "crashed":

@@ -452,7 +452,7 @@ class Scheduler:
         """Tell on the loop for another thread: there is nobody to raise to."""
         self.stamp(message)
         if self.enqueue(message) == NO_ROOM:
-            self.bury(message, "mailbox-full")
+            self.turn_away(message, "mailbox-full")
 
     def from_thread(self, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
         """Run `function(*arguments)` on the loop's thread, in order of the calls."""
@@ -649,7 +649,7 @@ class Scheduler:
         if cell.gate & GUARDED and verb.type != "down":
             error = self.ports.allowed(cell, message)
             if error is not None:
-                self.bury(message, "not-allowed")
+                self.turn_away(message, "not-allowed")
                 self.reply_error(message, error)
                 return DEAD
         if verb.kind == CONTROL:
@@ -659,7 +659,7 @@ class Scheduler:
         if cell.gate & CLOSED:
             other = self.ports.redirect(message)
             if other is None or other is cell:
-                self.bury(message, "not-running")
+                self.turn_away(message, "not-running")
                 return DEAD
             message.cell = other
             self.sent -= 1
@@ -792,6 +792,12 @@ class Scheduler:
         if cold is not None:
             cold.dead += 1
         self.ports.dead(message, reason)
+
+    def turn_away(self, message: Message, reason: str) -> None:
+        """Bury a message that its daemon did not take in: it counts as received, and dead."""
+        if message.cell.gate & WATCHED:
+            message.cell.chill().received += 1
+        self.bury(message, reason)
 
     # -- the run queue -------------------------------------------------------------------
 
@@ -958,6 +964,8 @@ class Scheduler:
         if verb.concurrent != 1 and not self.has_slot(cell, message):
             return
         if cell.gate & WATCHED and not self.ports.handling(cell, message):
+            if verb.concurrent != 1:
+                self.free_slot(cell, verb)
             return
         function = verb.function
         if function is None:

@@ -224,7 +224,7 @@ class Speaking(Finding):
                     self.scheduler.tell(message)
                 except MailboxFull:
                     self.scheduler.sent += 1
-                    self.scheduler.bury(message, "mailbox-full")
+                    self.scheduler.turn_away(message, "mailbox-full")
             return
         cell, verb, kwargs = self.message_parts(address, type, payload, viewer, fields)
         message = Message(cell, verb, KEYWORDS, kwargs)

@@ -75,6 +75,7 @@ class Rules:
     strategy: str = "one_for_one"
     window: RestartWindow | None = None
     healing: bool = False
+    fallen: list[tuple[Cell, Reason]] = field(default_factory=list)  # ended while healing
 
 
 DEFAULT_RULES = Rules()
@@ -118,6 +119,7 @@ class Supervision:
     def forget(self, cell: Cell) -> None:
         """Drop a child's spec: its name is free."""
         self.forget_restart(cell)
+        self.system.lifecycle._bury_queue(cell, "not-running")
         cold = cell.cold
         if cold is not None and cold.parent is not None:
             siblings = cold.parent.cold.children if cold.parent.cold is not None else None
@@ -131,6 +133,8 @@ class Supervision:
         if cold is not None and cold.pending:
             self.scheduler.cancel_timer(cold.pending)
             cold.pending = 0
+        rules = self.rules_of(cold.parent) if cold is not None else DEFAULT_RULES
+        rules.fallen = [entry for entry in rules.fallen if entry[0] is not cell]
 
     # -- what happens when a child ends --------------------------------------------------
 
@@ -147,15 +151,17 @@ class Supervision:
         if parent is not None and parent.cold is not None and parent.cold.stopping is not None:
             return
         rules = self.rules_of(parent)
-        if rules.healing:
-            return  # the healing in progress finds it down
-        if reason.kind == "failed-to-start" and cell.started_at < 0 and not cold.keep:
-            self.forget(cell)
-            return
         if restart == "temporary" or cold.unsupervised:
             self.forget(cell)
             return
+        if rules.healing:
+            rules.fallen.append((cell, reason))  # the healing in progress sees to it
+            return
+        if reason.kind == "failed-to-start" and cell.started_at < 0 and not cold.keep:
+            self.forget(cell)
+            return
         if not wants_restart(restart, reason):
+            self.system.lifecycle._bury_queue(cell, "not-running")
             return
         if rules.window is not None and not rules.window.allows(self.scheduler.time()):
             self.escalate(parent, rules, reason)
@@ -247,6 +253,8 @@ class Supervision:
                     return
                 failed = await self.start_in_order(parent, group)
                 if failed is None:
+                    failed = self._next_fallen(rules)
+                if failed is None:
                     return
                 if rules.window is not None and not rules.window.allows(self.scheduler.time()):
                     rules.healing = False
@@ -260,6 +268,18 @@ class Supervision:
                 ended, pause_s = failed, again
         finally:
             rules.healing = False
+            rules.fallen.clear()
+
+    def _next_fallen(self, rules: Rules) -> Cell | None:
+        """Return a child that ended while its siblings were restarted and is to come back."""
+        while rules.fallen:
+            cell, reason = rules.fallen.pop(0)
+            if cell.state not in (STOPPED, FAILED):
+                continue
+            if wants_restart(self.restart_of(cell), reason):
+                return cell
+            self.system.lifecycle._bury_queue(cell, "not-running")
+        return None
 
     async def start_in_order(self, parent: Cell, group: list[Cell]) -> Cell | None:
         """Start children one after another, each when the one before is ready.
@@ -272,6 +292,8 @@ class Supervision:
             if child.started_at >= 0 and self.restart_of(child) == "temporary":
                 self.forget(child)
                 continue
+            if child.state not in (STOPPED, FAILED, CREATED):
+                continue  # an operator was faster
             parking = self.start_again(child)
             if parking is not None:
                 try:

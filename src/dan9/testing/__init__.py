@@ -18,11 +18,13 @@ from dan9.testing.faults import (
     SlowHandler,
     parse_faults,
 )
+from dan9.testing.invariants import BrokenPromise, LostMessages
 from dan9.testing.probe import Probe, Sequencer
 from dan9.testing.running import run, system
-from dan9.testing.world import FaultInjected, LostMessages, World, run_world, world
+from dan9.testing.world import FaultInjected, World, run_world, world
 
 __all__ = [
+    "BrokenPromise",
     "ClockJump",
     "Crash",
     "Delay",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dan9.base.address import Pattern
 from dan9.base.events import Event, LogEntry, event_form
-from dan9.kernel.cell import CLOSED, PAUSED, Cell
+from dan9.kernel.cell import CLOSED, PAUSED, RUNNING, Cell
 from dan9.kernel.clock import VirtualClock
 from dan9.kernel.kernel import System
 from dan9.kernel.message import ORDINARY, Message
@@ -33,21 +34,21 @@ from dan9.testing.faults import (
     Hold,
     SlowHandler,
 )
+from dan9.testing.invariants import Invariants
 
 if TYPE_CHECKING:
     from dan9.base.ports import Store
 
-__all__ = ["FaultInjected", "LostMessages", "World", "run_world", "world"]
+__all__ = ["FaultInjected", "World", "run_world", "world"]
 
 T = TypeVar("T")
+
+PATIENCE_S = 3600.0
+"""How long, in virtual time, a system may take to come down."""
 
 
 class FaultInjected(Exception):
     """The crash that a fault plan asked for."""
-
-
-class LostMessages(AssertionError):
-    """Conservation was broken: a bug in Dan9, with the seed that shows it."""
 
 
 class World:
@@ -96,6 +97,7 @@ class World:
         self.struck: Counter[str] = Counter()
         self.steps = 0
         self._record = record
+        self._checks = check
         self._random = random.Random(f"faults {seed}")
         self._faults = [(fault, Pattern(fault.who)) for fault in faults]
         self._seen: Counter[tuple[int, str]] = Counter()
@@ -104,6 +106,7 @@ class World:
         self._slowed: set[int] = set()
         self._after: dict[int, Crash] = {}
         system = self.system
+        self.invariants = Invariants(system, seed)
         system.on_incoming = self._incoming
         system.on_handling = self._handling
         system.on_handled = self._handled
@@ -131,6 +134,24 @@ class World:
         scheduler = self.system.scheduler
         while scheduler.run_first is not None or scheduler.control or scheduler.wanted:  # noqa: ASYNC110
             await asyncio.sleep(0)  # an event would cost the scheduler a check at every turn
+        self.invariants.at_rest()
+
+    async def end(self) -> None:
+        """Take the system down; one that does not come down is a breach, not a test that hangs."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self.system.down()
+        except TimeoutError:
+            self.invariants.broken(f"the system was not down after {PATIENCE_S:g} s")
+
+    def _loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception in one of the kernel's callbacks is a breach."""
+        error = context.get("exception")
+        if error is not None and "callback" in context.get("message", ""):
+            trace = "".join(traceback.format_exception(error))
+            self.invariants.broken(f"the kernel raised in a callback:\n{trace}")
+        else:
+            loop.default_exception_handler(context)
 
     # -- what the kernel shows us --------------------------------------------------------
 
@@ -165,13 +186,11 @@ class World:
             if isinstance(fault, Duplicate):
                 self._duplicate(cell, message)
             elif isinstance(fault, Delay):
-                self.system.held += 1
-                self._hold(cell)
+                self._hold(cell, message)
                 self._later(fault.seconds, lambda message=message: self._arrive(message))  # type: ignore[misc]
                 return False
             elif isinstance(fault, Hold):
-                self.system.held += 1
-                self._hold(cell)
+                self._hold(cell, message)
                 self._held.append(message)
                 return False
             elif isinstance(fault, FullMailbox):
@@ -198,6 +217,8 @@ class World:
                     cell.gate |= PAUSED
                     self._later(fault.seconds, lambda: self._go_on(cell))
                     return False
+        if self._checks:
+            self.invariants.handling(cell, message)
         self._note(f"handle {message.id} {message.type} {cell.address}")
         return True
 
@@ -205,26 +226,30 @@ class World:
         self._note(f"done {message.id} {message.type} {cell.address}")
         fault = self._after.pop(message.serial, None)
         if fault is not None:
-            scheduler = self.system.scheduler
             error = FaultInjected(f"after {message.type}")
-            scheduler.call_soon(
-                lambda _: self.system.lifecycle.crashed(cell, None, error), None, None
-            )
+            instance = cell.instance
+
+            def crash(_: object) -> None:
+                if cell.instance is instance and cell.state == RUNNING:
+                    self.system.lifecycle.crashed(cell, None, error)
+
+            self.system.scheduler.call_soon(crash, None, None)
 
     def _step(self) -> None:
         self.steps += 1
-        self.check()
+        self.invariants.steps = self.steps
+        self.invariants.check()
 
     def check(self) -> None:
-        """Check that no message was lost or made up.
+        """Check the invariants now.
 
         Raises:
-            LostMessages: One was.
+            BrokenPromise: One does not hold; LostMessages if a message was lost.
         """
-        counts = self.system.conservation()
-        total = counts["handled"] + counts["dead"] + counts["queued"] + counts["in-hand"]
-        if counts["sent"] != total:
-            raise LostMessages(f"seed {self.seed}, step {self.steps}: {counts}")
+        self.invariants.steps = self.steps
+        self.invariants.check()
+        if self.invariants.breach is not None:
+            raise self.invariants.breach
 
     # -- doing it ------------------------------------------------------------------------
 
@@ -285,8 +310,10 @@ class World:
         cell.chill().received += 1
         scheduler.link(cell, again)
 
-    def _hold(self, cell: Cell) -> None:
+    def _hold(self, cell: Cell, message: Message) -> None:
+        self.system.held += 1
         cell.chill().received -= 1
+        self.invariants.delayed(message)
 
     def _arrive(self, message: Message) -> None:
         """Let a message that was kept back come in now."""
@@ -294,10 +321,10 @@ class World:
         scheduler = self.system.scheduler
         cell = self.system.current_cell_of(message.cell)
         message.cell = cell
+        cell.chill().received += 1
         if cell.gate & CLOSED:
             scheduler.bury(message, "not-running")
             return
-        cell.chill().received += 1
         scheduler.link(cell, message)
 
     def _fill(self, cell: Cell, seconds: float) -> None:
@@ -317,19 +344,36 @@ class World:
         scheduler.call_at(scheduler.time() + seconds, callback)
 
 
+WAIT_S = 2.0
+"""How long a world in which nothing can happen waits for threads and sockets, in real time."""
+
+
 @asynccontextmanager
 async def world(seed: int = 0, **options: Any) -> AsyncIterator[World]:
     """A world in the running loop, which must be a virtual clock's: see `run_world`."""
     loop: Any = asyncio.get_running_loop()
     options.setdefault("clock", loop.virtual_clock)
+    loop._selector.patience_s = options.pop("wait_s", WAIT_S)
     made = World(seed, **options)
-    async with made.system:
+    invariants = made.invariants
+    loop.set_exception_handler(made._loop_error)
+    invariants.on_breach = asyncio.current_task().cancel  # type: ignore[union-attr]
+    await made.system.up()
+    try:
         try:
             yield made
             await made.quiet()
-        except Exception as error:
+        except BaseException as error:
+            if invariants.breach is not None:
+                raise invariants.breach from None
             error.add_note(f"dan9 seed: {seed}")
             raise
+    finally:
+        invariants.on_breach = None
+        await made.end()
+        loop.set_exception_handler(None)
+    if invariants.breach is not None:
+        raise invariants.breach
 
 
 def run_world(
