@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from mypy_extensions import mypyc_attr
 
 from dan9.kernel.cell import Runnable
+from dan9.kernel.message import IN_HAND
 
 if TYPE_CHECKING:
     from dan9.kernel.cell import Cell
@@ -52,7 +53,12 @@ class Hand(Runnable):
         self.message = message
         self.coroutine = coroutine
         self.done_with = done_with
-        self.context: Context = copy_context()
+        context = copy_context()
+        self.run: Callable[..., object] = context.run
+        self.run(IN_HAND.set, self)
+        self.context: Context = context
+        self.pristine: Context = context.copy()
+        self.kept = False  # a task was started in it, whose context refers to it
         self.step: Callable[[object], object] | None = None
         self.trampoline: object = None
         self.blocking = False

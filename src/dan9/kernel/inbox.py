@@ -15,6 +15,7 @@ from dan9.base.errors import Refused
 from dan9.kernel.cell import HELD
 from dan9.kernel.message import IN_HAND, Message
 from dan9.kernel.scheduler import Parking
+from dan9.kernel.trampoline import CoroutineHand
 
 if TYPE_CHECKING:
     from dan9.kernel.cell import Cell
@@ -48,7 +49,8 @@ class Inbox:
                 if hand is not None and hand.cell is cell:
                     hand.message = message
                     scheduler.current = message
-                IN_HAND.set(message)
+                # A new holder for each: tasks of an earlier message keep theirs.
+                IN_HAND.set(CoroutineHand(cell, message, None, None))
                 return message
             hand = scheduler.current_hand
             if hand is not None and hand.cell is cell:

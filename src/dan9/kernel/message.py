@@ -42,6 +42,7 @@ __all__ = [
     "Gather",
     "Message",
     "Verb",
+    "message_in_context",
 ]
 
 # Kinds of verb. ORDINARY messages obey the mailbox's limit, PRIORITY ones pass it,
@@ -69,7 +70,8 @@ MIXED: Final = 4
 
 # The message in hand, for code that a handler started elsewhere: asyncio tasks and
 # threads copy the context. Inside a step the scheduler's own attribute is used.
-IN_HAND: ContextVar[Message | None] = ContextVar("dan9_in_hand", default=None)
+# What it holds is the handler's hand, whose `message` it is.
+IN_HAND: ContextVar[Hand | None] = ContextVar("dan9_in_hand", default=None)
 
 
 @final
@@ -125,6 +127,24 @@ class Verb:
         return f"<verb {self.type}>"
 
 
+@final
+class Rare:
+    """What few messages have, so that most need not carry the room for it."""
+
+    def __init__(self) -> None:
+        self.own_id: str | None = None
+        self.trace: str | None = None
+        self.room_of: Ask | None = None
+        self.journalled = False
+        self.entry: object = None
+        # of asks
+        self.carries: Message | None = None  # what a `send` waits to get enqueued
+        self.timer: int = 0
+        self.steps: Generator[object, object, object] | None = None
+        self.callbacks: list[tuple[Callable[[Ask], object], object]] | None = None
+        self.direct: Callable[[Ask], object] | None = None
+
+
 @mypyc_attr(allow_interpreted_subclasses=False)
 class Message:
     """One message on its way, queued, or in hand."""
@@ -139,11 +159,66 @@ class Message:
         self.serial: int = 0
         self.sent_at: float = 0.0
         self.until: float = FOREVER
-        self.own_id: str | None = None
-        self.trace: str | None = None
-        self.room_of: Ask | None = None  # a `send` that waits until this is enqueued
-        self.journalled = False
-        self.entry: object = None  # the journal's record of one that is delivered again
+        self.rare: Rare | None = None
+
+    # -- what few messages have
+
+    def more(self) -> Rare:
+        """Return the record of what few messages have, made if need be."""
+        rare = self.rare
+        if rare is None:
+            rare = self.rare = Rare()
+        return rare
+
+    @property
+    def own_id(self) -> str | None:
+        """The id that the sender gave it, if it did."""
+        return None if self.rare is None else self.rare.own_id
+
+    @own_id.setter
+    def own_id(self, value: str | None) -> None:
+        if value is not None or self.rare is not None:
+            self.more().own_id = value
+
+    @property
+    def trace(self) -> str | None:
+        """The id of the trace that it belongs to, if any."""
+        return None if self.rare is None else self.rare.trace
+
+    @trace.setter
+    def trace(self, value: str | None) -> None:
+        if value is not None or self.rare is not None:
+            self.more().trace = value
+
+    @property
+    def room_of(self) -> Ask | None:
+        """The `send` that waits until this is enqueued, if one does."""
+        return None if self.rare is None else self.rare.room_of
+
+    @room_of.setter
+    def room_of(self, value: Ask | None) -> None:
+        if value is not None or self.rare is not None:
+            self.more().room_of = value
+
+    @property
+    def journalled(self) -> bool:
+        """True if the journal answers for it."""
+        return self.rare is not None and self.rare.journalled
+
+    @journalled.setter
+    def journalled(self, value: bool) -> None:
+        if value or self.rare is not None:
+            self.more().journalled = value
+
+    @property
+    def entry(self) -> object:
+        """The journal's record of one that is delivered again."""
+        return None if self.rare is None else self.rare.entry
+
+    @entry.setter
+    def entry(self, value: object) -> None:
+        if value is not None or self.rare is not None:
+            self.more().entry = value
 
     # -- what a reader of messages sees --------------------------------------------
 
@@ -244,22 +319,38 @@ class Ask(Message):
         self.timeout_s = timeout_s
         self.result_: object = None
         self.parent: Message | None = None  # the message in whose handler this was asked
-        self.asker: Hand | None = None
         self.waiter: Hand | None = None
         self.gather: Gather | None = None
-        self.callbacks: list[tuple[Callable[[Ask], object], object]] | None = None
         self.later: Ask | None = None  # links of the deadline bucket
         self.earlier: Ask | None = None
         self.bucket: object = None
-        self.timer: object = None
-        self.steps: Generator[object, object, object] | None = None
-        self.carries: Message | None = None  # what a `send` waits to get enqueued
+
+    @property
+    def carries(self) -> Message | None:
+        """What a `send` waits to get enqueued."""
+        return None if self.rare is None else self.rare.carries
+
+    @carries.setter
+    def carries(self, value: Message | None) -> None:
+        self.more().carries = value
+
+    @property
+    def direct(self) -> Callable[[Ask], object] | None:
+        """Called with the ask at the very moment it is answered, inside the turn."""
+        return None if self.rare is None else self.rare.direct
+
+    @direct.setter
+    def direct(self, value: Callable[[Ask], object] | None) -> None:
+        self.more().direct = value
 
     # -- the coroutine's face ---------------------------------------------------------
 
     def __await__(self) -> Generator[object, object, object]:
         if self.state == NEW:
-            self.begin()
+            if self.rare is None:
+                self.cell.home.scheduler.submit(self)
+            else:
+                self.begin()
         while self.state == PENDING or self.state == WAITING_ROOM:
             self._asyncio_future_blocking = True
             yield self
@@ -276,23 +367,26 @@ class Ask(Message):
 
     def send(self, value: object) -> object:
         """Step it, as a coroutine is stepped."""
-        if self.steps is None:
-            self.steps = self.__await__()
-        return self.steps.send(value)
+        rare = self.more()
+        if rare.steps is None:
+            rare.steps = self.__await__()
+        return rare.steps.send(value)
 
     def throw(self, kind: object, value: object = None, trace: object = None) -> object:
         """Raise inside it, as into a coroutine."""
-        if self.steps is None:
-            self.steps = self.__await__()
+        rare = self.more()
+        if rare.steps is None:
+            rare.steps = self.__await__()
         error = value if value is not None else kind
         if isinstance(error, type):
             error = error()
-        return self.steps.throw(error)  # type: ignore[call-overload]
+        return rare.steps.throw(error)  # type: ignore[call-overload]
 
     def close(self) -> None:
         """Give up waiting."""
-        if self.steps is not None:
-            self.steps.close()
+        rare = self.rare
+        if rare is not None and rare.steps is not None:
+            rare.steps.close()
         self.cancel()
 
     # -- the future's face, for asyncio's tasks -----------------------------------------
@@ -311,16 +405,19 @@ class Ask(Message):
             self.begin()
         if self.done():
             self.cell.home.scheduler.call_soon(callback, self, context)
-        elif self.callbacks is None:
-            self.callbacks = [(callback, context)]
+            return
+        rare = self.more()
+        if rare.callbacks is None:
+            rare.callbacks = [(callback, context)]
         else:
-            self.callbacks.append((callback, context))
+            rare.callbacks.append((callback, context))
 
     def remove_done_callback(self, callback: Callable[[Ask], object]) -> int:
         """Forget a callback; return how many were removed."""
-        before = self.callbacks or []
-        self.callbacks = [entry for entry in before if entry[0] != callback]
-        return len(before) - len(self.callbacks)
+        rare = self.more()
+        before = rare.callbacks or []
+        rare.callbacks = [entry for entry in before if entry[0] != callback]
+        return len(before) - len(rare.callbacks)
 
     def done(self) -> bool:
         """True once answered, failed or cancelled."""
@@ -495,6 +592,12 @@ class Gather:
         for ask in self.asks:
             some = ask.cancel(msg) or some
         return some
+
+
+def message_in_context() -> Message | None:
+    """Return the message in hand as the context knows it."""
+    hand = IN_HAND.get()
+    return None if hand is None else hand.message
 
 
 def cancelled_error(msg: object) -> asyncio.CancelledError:

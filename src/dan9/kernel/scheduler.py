@@ -57,7 +57,6 @@ from dan9.kernel.message import (
     CONTROL,
     FAILED,
     FOREVER,
-    IN_HAND,
     KEYWORDS,
     NO_ARGS,
     ONE_ARG,
@@ -68,9 +67,11 @@ from dan9.kernel.message import (
     Ask,
     Gather,
     Message,
+    Rare,
     Verb,
     cancelled_error,
     mailbox_full,
+    message_in_context,
 )
 from dan9.kernel.timers import NEVER, TimerHeap, to_ns
 from dan9.kernel.trampoline import ENDED, CoroutineHand, trampoline
@@ -93,7 +94,7 @@ ENQUEUED: Final = 0
 NO_ROOM: Final = 1
 DEAD: Final = 2
 
-_THREADS: Final = threading._active  # type: ignore[attr-defined]
+_THREADS: Final[dict[int, threading.Thread]] = threading._active  # type: ignore[attr-defined]
 """Python's own table of threads: while it has one entry, no tell can come from another."""
 
 _CURRENT_TASKS: Final = asyncio.tasks._current_tasks if sys.version_info < (3, 14) else None  # type: ignore[attr-defined]
@@ -341,6 +342,8 @@ class Scheduler:
         self.now: float = 0.0
         self.budget: int = 0
         self.pool: list[object] = []
+        self.spare: Hand | None = None
+        self.nobody: Cell = None  # type: ignore[assignment]  # whose the spare hand is meanwhile
         # what came from other threads
         self.foreign: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self.foreign_wanted = False
@@ -420,7 +423,7 @@ class Scheduler:
         if cell is not None:
             message.origin = cell
         elif message.origin is None:
-            outer = IN_HAND.get()
+            outer = message_in_context()
             if outer is not None:
                 message.origin = outer.cell
                 if message.trace is None:
@@ -481,7 +484,7 @@ class Scheduler:
             )
         parent = self.current
         if parent is None:
-            parent = IN_HAND.get()
+            parent = message_in_context()
         self.stamp(ask)
         timeout_s = ask.timeout_s
         if timeout_s < 0.0:
@@ -524,7 +527,7 @@ class Scheduler:
         self.stamp(message)
         parent = self.current
         if parent is None:
-            parent = IN_HAND.get()
+            parent = message_in_context()
         timeout_s = ticket.timeout_s
         if timeout_s < 0.0:
             timeout_s = ticket.timeout_s = self.default_timeout_s
@@ -844,6 +847,7 @@ class Scheduler:
             return
         self.in_turn = True
         self.turns += 1
+        loop = self.loop
         now = self.now = self.monotonic()
         until = now + TURN_S
         if not self.is_watched:
@@ -881,6 +885,9 @@ class Scheduler:
             self.in_turn = False
             self.current = None
             self.current_cell = None
+            self.current_hand = None
+            if _CURRENT_TASKS is not None:
+                _CURRENT_TASKS.pop(loop, None)
             if self.run_first is not None or self.control:
                 self.want_turn()
 
@@ -1090,16 +1097,95 @@ class Scheduler:
     # -- coroutines ----------------------------------------------------------------------
 
     def begin(self, cell: Cell, message: Message, coroutine: object, began: float) -> None:
-        """Take an async handler in hand and make its first step."""
-        hand = CoroutineHand(cell, message, coroutine, None)
+        """Take an async handler in hand and make its first step.
+
+        Most handlers end at their first step. So the hand, its trampoline and its context are
+        a spare that serves one message after another; it is given away to the first handler
+        that has to wait, or that started a task, or changed a context variable.
+        """
+        hand = self.spare
+        if hand is None:
+            hand = self.new_spare()
+        else:
+            self.spare = None
+        hand.cell = cell
+        hand.message = message
+        hand.coroutine = coroutine
         hand.began = began
-        if message.verb.concurrent == 1:
+        verb = message.verb
+        if verb.concurrent == 1:
             hand.blocking = True
             cell.gate |= BUSY
             cell.hand = hand
         else:
             self.remember(cell, hand)
-        self.step(hand)
+        self.steps += 1
+        self.current_hand = hand
+        step = hand.step
+        assert step is not None
+        if _CURRENT_TASKS is not None:
+            _CURRENT_TASKS[self.loop] = hand
+            yielded = hand.run(step, hand)
+        else:
+            yielded = self.step_entered(hand, step, hand)
+        self.current = None
+        self.current_cell = None
+        self.current_hand = None
+        if yielded is ENDED and self.is_unused(hand):
+            value = hand.result_
+            error = hand.error
+            hand.result_ = None
+            hand.coroutine = None
+            hand.message = None
+            if hand.blocking:
+                hand.blocking = False
+                cell.hand = None
+                cell.gate &= ~BUSY
+            else:
+                self.forget_hand(cell, hand)
+                self.free_slot(cell, verb)
+            self.spare = hand
+            if began != 0.0:
+                self.sample(cell, self.monotonic() - began)
+            if error is None:
+                self.finish(cell, message, value)
+            else:
+                hand.error = None
+                self.conclude(cell, message, error)
+            return
+        self.wait(hand, yielded)
+
+    def is_unused(self, hand: Hand) -> bool:
+        """True if a hand that has ended may serve again: nothing of it is known outside."""
+        return (
+            not hand.kept
+            and hand.callbacks is None
+            and hand._num_cancels_requested == 0
+            and not hand._must_cancel
+            and hand.context == hand.pristine
+        )
+
+    def new_spare(self) -> Hand:
+        """Make a hand that is ready for any handler."""
+        hand = CoroutineHand(self.nobody, None, None, None)
+        self.ready(hand)
+        return hand
+
+    def forget_hand(self, cell: Cell, hand: Hand) -> None:
+        """Drop a hand that has ended from its daemon's list."""
+        cold = cell.cold
+        if cold is not None and cold.hands is not None:
+            if hand in cold.hands:
+                cold.hands.remove(hand)
+            if not cold.hands:
+                cold.hands = None
+
+    def conclude(self, cell: Cell, message: Message, error: BaseException) -> None:
+        """A handler ended by an exception."""
+        if isinstance(error, asyncio.CancelledError):
+            self.cancelled(cell, message)
+        else:
+            self.raised(cell, message, error)
 
     def start_hand(
         self,
@@ -1137,24 +1223,37 @@ class Scheduler:
         step = hand.step
         if _CURRENT_TASKS is not None:
             _CURRENT_TASKS[loop] = hand
+        if hand._must_cancel or hand.to_throw is not None:
+            yielded = self.throw_in(hand)
+        elif _CURRENT_TASKS is None:
+            yielded = self.step_entered(hand, step, None)
+        elif step is None:
+            step = self.ready(hand)
+            yielded = hand.run(step, hand)
         else:
-            asyncio.tasks._enter_task(loop, hand)  # type: ignore[arg-type]
+            yielded = hand.run(step, None)
+        self.current = None
+        self.current_cell = None
+        self.current_hand = None
+        self.wait(hand, yielded)
+
+    def step_entered(
+        self, hand: Hand, step: Callable[[object], object] | None, value: object
+    ) -> object:
+        """Step where asyncio keeps its current task to itself (Python 3.14 and later)."""
+        if step is None:
+            step = self.ready(hand)
+            value = hand
+        loop = self.loop
+        asyncio.tasks._enter_task(loop, hand)  # type: ignore[arg-type]
         try:
-            if hand._must_cancel or hand.to_throw is not None:
-                yielded = self.throw_in(hand)
-            elif step is None:
-                step = self.ready(hand)
-                yielded = hand.context.run(step, hand)
-            else:
-                yielded = hand.context.run(step, None)
+            return hand.run(step, value)
         finally:
-            if _CURRENT_TASKS is not None:
-                _CURRENT_TASKS.pop(loop, None)
-            else:
-                asyncio.tasks._leave_task(loop, hand)  # type: ignore[arg-type]
-            self.current = None
-            self.current_cell = None
-            self.current_hand = None
+            asyncio.tasks._leave_task(loop, hand)  # type: ignore[arg-type]
+
+    def wait(self, hand: Hand, yielded: object) -> None:
+        """Park a hand on what its coroutine awaits, or end it."""
+        cell = hand.cell
         if yielded is ENDED:
             self.end_hand(hand)
         elif isinstance(yielded, Ask):
@@ -1203,7 +1302,7 @@ class Scheduler:
             hand.coroutine.close()  # type: ignore[attr-defined]
             hand.error = error
             return ENDED
-        return hand.context.run(carrier.throw, error)  # type: ignore[attr-defined]
+        return hand.run(carrier.throw, error)  # type: ignore[attr-defined]
 
     def ready(self, hand: Hand) -> Callable[[object], object]:
         """Give the hand a trampoline."""
@@ -1254,12 +1353,7 @@ class Scheduler:
             for callback, context in hand.callbacks:
                 self.call_soon(callback, hand, context)
             hand.callbacks = None
-        cold = cell.cold
-        if cold is not None and cold.hands is not None:
-            if hand in cold.hands:
-                cold.hands.remove(hand)
-            if not cold.hands:
-                cold.hands = None
+        self.forget_hand(cell, hand)
         error = hand.error
         message = hand.message
         if hand.blocking:
@@ -1278,10 +1372,8 @@ class Scheduler:
                 self.sample(cell, self.monotonic() - hand.began)
             if error is None:
                 self.finish(cell, message, hand.result_)
-            elif isinstance(error, asyncio.CancelledError):
-                self.cancelled(cell, message)
             else:
-                self.raised(cell, message, error)
+                self.conclude(cell, message, error)
         if cell.head is not None:
             self.make_runnable(cell)
         elif cell.gate != 0:
@@ -1382,9 +1474,19 @@ class Scheduler:
             gather.missing -= 1
             if gather.missing == 0:
                 self.gathered(gather)
-        callbacks = ask.callbacks
+        rare = ask.rare
+        if rare is not None:
+            self.tell_waiters(ask, rare)
+
+    def tell_waiters(self, ask: Ask, rare: Rare) -> None:
+        """Call who waits for an ask by other means than a handler's await."""
+        direct = rare.direct
+        if direct is not None:
+            rare.direct = None
+            direct(ask)
+        callbacks = rare.callbacks
         if callbacks is not None:
-            ask.callbacks = None
+            rare.callbacks = None
             for callback, context in callbacks:
                 self.call_soon(callback, ask, context)
 
@@ -1478,7 +1580,7 @@ class Scheduler:
 
     def call_exactly(self, ask: Ask) -> None:
         """Give one ask a timer of its own."""
-        ask.timer = self.call_at(ask.until, lambda: self.expire(ask))
+        ask.more().timer = self.call_at(ask.until, lambda: self.expire(ask))
         ask.bucket = self
 
     def forget_deadline(self, ask: Ask) -> None:
@@ -1495,15 +1597,15 @@ class Scheduler:
                 later.earlier = earlier
             ask.later = None
             ask.earlier = None
-        elif ask.timer is not None:
-            self.timers.cancel(ask.timer)  # type: ignore[arg-type]
-            ask.timer = None
+        elif ask.rare is not None and ask.rare.timer:
+            self.timers.cancel(ask.rare.timer)
+            ask.rare.timer = 0
 
     def expire(self, ask: Ask) -> None:
         """The deadline passed: the asker hears it now, the handler may go on."""
         if ask.state >= ANSWERED:
             return
-        ask.timer = None
+        ask.more().timer = 0
         waited_for_room = ask.state == WAITING_ROOM
         self.settle(ask, FAILED, ask.timed_out())
         if not waited_for_room:

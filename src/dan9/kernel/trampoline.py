@@ -14,7 +14,6 @@ from collections.abc import Generator
 from types import coroutine as carries_coroutines
 
 from dan9.kernel.hand import Hand
-from dan9.kernel.message import IN_HAND
 
 __all__ = ["ENDED", "CoroutineHand", "trampoline"]
 
@@ -44,7 +43,6 @@ def trampoline() -> Generator[object, Hand, None]:
     """
     hand = yield ENDED
     while True:
-        IN_HAND.set(hand.message)
         try:
             hand.result_ = yield from hand.coroutine  # type: ignore[misc]
         except GeneratorExit:

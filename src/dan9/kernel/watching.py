@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from dan9.base.copying import copy_payload, copy_reply
@@ -18,6 +20,19 @@ from dan9.kernel.message import KEYWORDS, ORDINARY, Ask, Message
 from dan9.kernel.scheduler import DEFERRED
 
 __all__ = ["Watching"]
+
+
+@lru_cache(maxsize=1024)
+def _timeout_key(source: object) -> tuple[int, object]:
+    """Return where a handler's parameter `timeout` stands among its arguments, and its default.
+
+    Kept, because reading a signature takes longer than the ask that it is read for.
+    """
+    parameters = inspect.signature(source).parameters  # type: ignore[arg-type]
+    timeout = parameters["timeout"]
+    if timeout.kind is inspect.Parameter.KEYWORD_ONLY:
+        return sys.maxsize, timeout.default
+    return list(parameters).index("timeout") - 1, timeout.default  # the first is self
 
 
 class Watching(Core):
@@ -256,12 +271,11 @@ class Watching(Core):
     def timeout_of(self, ask: Ask) -> float:
         """Return the deadline of an ask whose payload has a key `timeout`: that and a second."""
         args, kwargs = ask.arguments()
-        parameters = inspect.signature(ask.verb.source).parameters  # type: ignore[arg-type]
-        try:
-            bound = inspect.signature(ask.verb.source).bind_partial(None, *args, **kwargs)  # type: ignore[arg-type]
-        except TypeError:
-            return ask.verb.timeout_s
-        given = bound.arguments.get("timeout", parameters["timeout"].default)
+        place, given = _timeout_key(ask.verb.source)
+        if "timeout" in kwargs:
+            given = kwargs["timeout"]
+        elif place < len(args):
+            given = args[place]
         if given is None:
             return float("inf")
         return parse_duration(given) + 1.0 if isinstance(given, (int, float, str)) else -1.0
