@@ -164,27 +164,32 @@ def one_each(store: SqliteStore, count: int) -> float:
     return count / (now() - begun)
 
 
-async def many(directory: Path, daemons: int) -> tuple[float, float, float]:
+async def many(directory: Path, daemons: int) -> tuple[float, float, tuple[float, float]]:
     """Return seconds for a first checkpoint-all, one with 100 changed, and restoring all."""
     loop = asyncio.get_running_loop()
     persistence = "d9://persistence/system/persistence"
 
-    async def life(work: Callable[[Any, list[Any], float], Any]) -> Any:
+    async def life(
+        work: Callable[[Any, list[Any], tuple[float, float]], Any], *, first: bool
+    ) -> Any:
         store = SqliteStore(directory / "many.db", post=loop.call_soon_threadsafe)
         async with System("bench", daemons="none", socket=False, store=store) as system:
             await system.spawn(Persistence, "persistence", group="system")
-            begun = now()
+            begun, cpu = now(), time.process_time()
             refs = [
-                await system.spawn(Member, f"m{n}", group="bench", data=STATE[n % 512])
+                await system.spawn(
+                    Member, f"m{n}", group="bench", **({"data": STATE[n % 512]} if first else {})
+                )
                 for n in range(daemons)
             ]
-            result = await work(system, refs, now() - begun)
+            spent = (now() - begun, time.process_time() - cpu)
+            result = await work(system, refs, spent)
             # What stops now was saved: leaving takes no part in the measurement.
             system.state_policy = lambda _: StatePolicy(None, on_stop=False, keep=0)
         await asyncio.to_thread(store.close)
         return result
 
-    async def save_all(system: Any, refs: list[Any], _: float) -> tuple[float, float]:
+    async def save_all(system: Any, refs: list[Any], _: object) -> tuple[float, float]:
         for ref in refs:
             ref.add.tell(1)
         await refs[-1].add(1)
@@ -201,12 +206,12 @@ async def many(directory: Path, daemons: int) -> tuple[float, float, float]:
             assert 100 <= reply["saved"] <= 101, reply
         return first, best
 
-    async def restored(_: Any, refs: list[Any], seconds: float) -> float:
+    async def restored(_: Any, refs: list[Any], spent: tuple[float, float]) -> tuple[float, float]:
         assert await refs[daemons // 2].add(0) == 1
-        return seconds
+        return spent
 
-    first, changed = await life(save_all)
-    return first, changed, await life(restored)
+    first, changed = await life(save_all, first=True)
+    return first, changed, await life(restored, first=False)
 
 
 def main(arguments: list[str]) -> int:
@@ -240,10 +245,11 @@ def main(arguments: list[str]) -> int:
         row("handed in by 128", f"{group:,.0f} /s", ">= 50,000 /s", group >= 50_000)
         row("", f"{group / single:.0f} x", ">= 10x one each", group >= 10 * single)
         store.close()
-        first, changed, restored = asyncio.run(many(directory, daemons))
+        first, changed, (restored, cpu) = asyncio.run(many(directory, daemons))
         row(f"checkpoint-all of {daemons:,}, all changed", f"{first:.2f} s", "")
         row("  100 changed", f"{changed * 1e3:.0f} ms", "< 100 ms", changed < 0.1)
         row(f"restore {daemons:,} (spawn included)", f"{restored:.2f} s", "< 5 s", restored < 5.0)
+        row("  of that CPU", f"{cpu:.2f} s", "")
     print(table(("what", "measured", "goal", "reached"), rows))
     return 1 if missed else 0
 
