@@ -97,7 +97,7 @@ class Pattern:
 
 @lru_cache(maxsize=512)
 def _compile(text: str) -> re.Pattern[str]:
-    body = text[len(SCHEME) :] if text.startswith(SCHEME) else text
+    body = text.removeprefix(SCHEME)
     if not body or re.search(r"[^a-z0-9._*/-]", body):
         raise BadAddress(f"{text!r} is no pattern", hint="as d9://timer/**, d9://*/system/*, web-*")
     if "/" not in body and body != "**":

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dan9.base.shape import Misfit
 from dan9.base.errors import BadPayload
+from dan9.base.shape import Misfit
 
 if TYPE_CHECKING:
     from dan9.base.schema import Signature
@@ -35,7 +35,9 @@ def copy_payload(
         BadPayload: A value has no data form, or does not fit.
     """
     payload = signature.payload_of(args, kwargs)
-    shapes = {parameter.key.replace("-", "_"): parameter.shape for parameter in signature.parameters}
+    shapes = {
+        parameter.key.replace("-", "_"): parameter.shape for parameter in signature.parameters
+    }
     out: dict[str, object] = {}
     for key, value in payload.items():
         shape = shapes.get(key)

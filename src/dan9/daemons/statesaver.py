@@ -194,7 +194,8 @@ class Saver:
             return False
         # Others save too: the daemon itself when it is told `checkpoint`, the
         # kernel when it stops. The version says whether ours is still the newest.
-        versions = self._owner.system.store.versions(point.address)
+        store = self._owner.system.store
+        versions = store.versions(point.address) if store is not None else []
         return bool(versions) and versions[-1].version == known[2]
 
     async def save(self, addresses: Iterable[str], *, snapshot: bool = False) -> Batch:

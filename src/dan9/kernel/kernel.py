@@ -46,7 +46,7 @@ from dan9.kernel.daemon import Daemon
 from dan9.kernel.deadletters import DeadLetters
 from dan9.kernel.insight import Insight
 from dan9.kernel.lifecycle import Lifecycle
-from dan9.kernel.message import IN_HAND, Ask, Gather, Message, Verb, message_in_context
+from dan9.kernel.message import Ask, Gather, Message, Verb, message_in_context
 from dan9.kernel.ref import Ref
 from dan9.kernel.registry import Registry
 from dan9.kernel.repeat import CronRepeater, Repeater
