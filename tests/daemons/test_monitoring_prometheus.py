@@ -45,6 +45,15 @@ def test_a_daemon_s_metrics_are_read_back() -> None:
     assert [value for _, _, value in found["dan9_up"][1]] == [1.0, 0.0]
 
 
+def test_a_gauge_that_is_called_total_is_no_counter() -> None:
+    """Its name would be that of a counter beside it."""
+    exposition = Exposition()
+    exposition.add_daemon("x", {"a": 1.0, "a-total": 2.0}, {"a": "counter"})
+    found = parsed(exposition)
+    assert found["dan9_a"] == ("counter", [("dan9_a_total", {"name": "x"}, 1.0)])
+    assert found["dan9_a_total_gauge"][0] == "gauge"
+
+
 def test_a_histogram_has_rising_buckets_that_end_at_infinity() -> None:
     """As the format demands: le, sum and count agree."""
     histogram = Histogram()

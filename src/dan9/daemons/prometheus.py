@@ -113,6 +113,8 @@ class Exposition:
         base = f"{self._prefix}_{_NOT_ALLOWED.sub('_', metric)}"
         if kind == "counter":
             base = base.removesuffix("_total")
+        elif base.endswith("_total"):  # only counters end so, and `a` may be one
+            base = f"{base}_{kind}"
         while self._kinds.setdefault(base, kind) != kind:
             base = f"{base}_{kind}"
         name = f"{base}_total" if kind == "counter" else base
