@@ -369,6 +369,27 @@ def test_a_backup_into_nowhere_is_refused(disk: SqliteBench, tmp_path: Path):
         disk.store.backup(tmp_path / "no" / "copy.db")
 
 
+def test_reading_ahead_changes_no_answer(disk: SqliteBench):
+    """Restoring many reads them together; a commit between makes them be read again."""
+    names = [f"d9://c/t/{n}" for n in range(600)]
+    for round_number in range(4):
+        disk.store.save([state(name, b"%d" % round_number) for name in names])
+    disk.store.save([state("d9://c/t/many", b"x")] * 5, keep=5)
+    disk.settle()
+    assert {disk.store.load(name).blob for name in names[:300]} == {b"3"}
+    assert disk.store._ahead
+    disk.store.save([state(name, b"new") for name in names])
+    disk.settle()
+    assert {disk.store.load(name).blob for name in names} == {b"new"}
+    assert {disk.store.load(name).version for name in reversed(names)} == {5}
+    assert disk.store.load("d9://c/t/many").version == 5
+    disk.tear("", 5)
+    disk.settle()
+    for name in names[:20]:
+        with pytest.raises(Corrupt):
+            disk.store.load(name)
+
+
 # ---- ids that are forgotten -------------------------------------------------
 
 

@@ -75,6 +75,12 @@ _NEWEST = (
     f" FROM daemons WHERE address=? AND keep BETWEEN 1 AND {_FAST}"
     ")"
 )
+_NEXT = (
+    f"SELECT d.address,{_STATE} FROM daemons d JOIN states ON key="  # noqa: S608  (constants)
+    f"((max({_VERSIONS}) % keep << {_SLOT}) | id)"
+    " WHERE d.id>(SELECT id FROM daemons WHERE address=?)"
+    f" AND d.keep BETWEEN 1 AND {_FAST} ORDER BY d.id LIMIT ?"
+)
 
 _PENDING, _HANDLED, _DEAD = 0, 1, 2
 _KNOWN = (Known.PENDING, Known.HANDLED, Known.DEAD)
@@ -234,6 +240,15 @@ class Ledger:
                 at=f"version {found[1]}",
             )
         return checkpoint
+
+    def ahead(self, address: str, count: int) -> dict[str, Checkpoint]:
+        """Return the newest states of the daemons first saved after this one, the intact ones."""
+        found = {}
+        for owner, *row in self._execute(_NEXT, (address, count)):
+            checkpoint, fault = state_of(owner, row)
+            if checkpoint is not None and not fault:
+                found[owner] = checkpoint
+        return found
 
     def versions(self, address: str | None = None, *, check: bool = False) -> list[Version]:
         """Return what is stored, oldest first; with `check`, each row is read and summed."""

@@ -40,6 +40,8 @@ __all__ = ["GROUP", "SqliteStore"]
 GROUP: Final = 128
 """Requests in one commit, at most: an acknowledgement never waits for more than these."""
 
+_FEW = 8  # loads without a commit between them, until reading ahead begins
+_AHEAD = 256  # states that are read ahead
 T = TypeVar("T")
 
 
@@ -104,6 +106,9 @@ class SqliteStore:
         self._inflight: dict[tuple[str, str], int] = {}
         self._lives: dict[str, int] = {}
         self._fenced: dict[str, tuple[int, Exception]] = {}
+        self._ahead: dict[str, Checkpoint] = {}  # read before they are asked for
+        self._ahead_of = -1  # the commit after which they were read
+        self._loads = 0
         self._closed = False
         self._ledger: Ledger | None = None
         self._healthy = False
@@ -140,8 +145,28 @@ class SqliteStore:
         return self._submit(_Request(apply, done))
 
     def load(self, address: str, version: int | None = None) -> Checkpoint | None:
-        """See `Store.load`."""
-        return self._read(lambda ledger: ledger.load(address, version))
+        """See `Store.load`.
+
+        After some loads without a commit between them a node is being restored: then
+        what was first saved together is read together, which takes a third of the time.
+        """
+        if version is not None:
+            return self._read(lambda ledger: ledger.load(address, version))
+        if self._ahead_of != self.groups:
+            self._ahead_of, self._loads = self.groups, 0
+            self._ahead.clear()
+        ready = self._ahead.pop(address, None)
+        if ready is not None:
+            return ready
+        self._loads += 1
+
+        def look(ledger: Ledger) -> Checkpoint | None:
+            found = ledger.load(address)
+            if found is not None and self._loads > _FEW:
+                self._ahead = ledger.ahead(address, _AHEAD)
+            return found
+
+        return self._read(look)
 
     def versions(self, address: str | None = None) -> list[Version]:
         """See `Store.versions`."""
