@@ -47,16 +47,22 @@ pure: $(READY)
 run: compiled
 	@$(BIN)/python examples/basic.py $(if $(ONCE),--once)
 
-# The suite runs on the source. What rests on the kernel runs once more on the
-# compiled kernel, unless there is none (DAN9_PURE=1, no compiler).
+# What rests on the kernel runs on the compiled kernel, unless there is none
+# (DAN9_PURE=1, no compiler); then the whole suite runs on the source, whatever
+# became of the first, so that its closing line is the last. Either failing fails.
 test: $(READY)
-	@DAN9_PURE=1 $(PYTEST) $(ARGS)
-ifneq ($(DAN9_PURE),1)
-ifneq ($(BOTH),)
-	@$(MAKE) --no-print-directory compiled
-	@test "$$($(BIN)/python hatch_build.py state)" = pure || { echo "dan9: and on the compiled kernel:"; $(PYTEST) $(BOTH) $(ARGS); }
-endif
-endif
+	@status=0; \
+	if [ "$(DAN9_PURE)" != 1 ] && [ -n "$(BOTH)" ]; then \
+		if ! $(MAKE) --no-print-directory compiled; then status=1; \
+		elif [ "$$($(BIN)/python hatch_build.py state)" != pure ]; then \
+			echo "dan9: on the compiled kernel:"; \
+			$(PYTEST) $(BOTH) $(ARGS) || status=$$?; \
+		fi; \
+		[ $$status = 0 ] || echo "dan9: that failed ($$status); the outcome will be failure"; \
+		echo "dan9: on the source:"; \
+	fi; \
+	DAN9_PURE=1 $(PYTEST) $(ARGS) || status=$$?; \
+	exit $$status
 
 check: $(READY)
 	$(BIN)/ruff check .
