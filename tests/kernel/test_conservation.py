@@ -14,6 +14,7 @@ from dan9 import (
     NotRunning,
     Refused,
     Supervisor,
+    gather,
     on,
 )
 from dan9.base.reasons import NORMAL
@@ -158,6 +159,21 @@ def test_messages_to_one_who_went_and_one_who_took_the_name():
         return s.dead_letters.by_reason["not-running"]
 
     assert run_world(body)[0] == 1
+
+
+def test_gather_counts_what_is_refused_at_once():
+    """`gather` waits for all, also when one ask is a dead letter the moment it is sent."""
+
+    async def body(world):
+        s = world.system
+        gone = await s.spawn(Hand, "gone", restart="temporary")
+        there = await s.spawn(Hand, "there")
+        gone.end.tell()
+        await world.quiet()
+        asks = [gone.wait(), there.wait(), gone.wait(), there.wait()]
+        return [outcome(one) for one in await gather(*asks, return_errors=True)]
+
+    assert run_world(body)[0] == [NotRunning, "waited", NotRunning, "waited"]
 
 
 class Ledger(Daemon, durable=True):

@@ -505,11 +505,11 @@ class Gather:
         for ask in self.asks:
             if ask.state == NEW:
                 ask.gather = self
+                self.missing += 1
                 ask.begin()
-                if ask.state < ANSWERED:
-                    self.missing += 1
-                else:
-                    ask.gather = None
+                if ask.state >= ANSWERED and ask.gather is not None:
+                    ask.gather = None  # refused at once; `settle` has not counted it
+                    self.missing -= 1
 
     def done(self) -> bool:
         """True once every reply is there."""
