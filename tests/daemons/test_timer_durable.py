@@ -31,7 +31,7 @@ class Ledger(Daemon, type="ledger", durable=True):
 
     @on
     def told(self) -> list[str]:
-        return self.seen
+        return list(self.seen)  # as it is now: the reply goes only after the commit
 
 
 class Plain(Daemon, type="plain"):
@@ -56,6 +56,7 @@ class Disk:
     def __init__(self) -> None:
         self.medium: Any = None
         self.wall = VirtualClock().now()
+        self.lives = 0
 
     def live(
         self, main: Callable[[System, Timer], Coroutine[Any, Any, Any]], *, down_s: float = 0.0
@@ -67,7 +68,8 @@ class Disk:
             store = MemoryStore()
             if self.medium is not None:
                 store._medium = self.medium
-            async with system(store=store, clock=clock) as sim:
+            self.lives += 1  # another seed: message ids of one life are not those of the next
+            async with system(store=store, clock=clock, seed=self.lives) as sim:
                 timer = await sim.spawn(Timer, "timer", group="system")
                 value = await main(sim, timer)
                 self.medium = copy.deepcopy(store._medium)  # what a kill would leave
