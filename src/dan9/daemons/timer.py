@@ -261,8 +261,8 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
                     await self._send(task, firing)
                     task.number, task.when = firing.number + 1, firing.when
                     self._count_fired(task, firing, present)
+                    await self._save_progress()
                 is_over = self._move_on(task, upcoming, lost)
-                await self._save_progress()
                 if is_over:
                     return
         except Dan9Error as error:
