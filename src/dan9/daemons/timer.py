@@ -259,7 +259,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
                 firings, upcoming, lost = self._owed(task, present)
                 for firing in firings:
                     await self._send(task, firing)
-                    task.number, task.when = firing.number + 1, firing.when
+                    task.number, task.when = rule_of(task).next(firing) or firing
                     self._count_fired(task, firing, present)
                     await self._save_progress()
                 is_over = self._move_on(task, upcoming, lost)
