@@ -65,7 +65,7 @@ class Bound:
         **kw: object,
     ) -> Ask:
         """Ask: await the result for the reply."""
-        if kw:
+        if len(kw) > 0:
             shape, args = mixed(_1, _2, _3, _4, _5, _6, kw)
             return Ask(self.cell, self.verb, shape, args, self.timeout_s)
         if _1 is _MISSING:
@@ -90,7 +90,7 @@ class Bound:
             MailboxFull: There is no room.
         """
         cell = self.cell
-        if kw:
+        if len(kw) > 0:
             shape, args = mixed(_1, _2, _3, _4, _5, _6, kw)
             cell.home.scheduler.tell(Message(cell, self.verb, shape, args))
         elif _1 is _MISSING:

@@ -109,6 +109,8 @@ class Behaviour:
         self.names: dict[str, Verb] = {}
         self.order: list[Verb] = []
         self.plain_start = True
+        self.is_quick = False  # spawning is a mere allocation
+        self.last_home: Home | None = None
         self.has_main = False
         self.limit: i64 = 10_000
         self.policy: int = WAIT

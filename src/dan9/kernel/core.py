@@ -60,6 +60,7 @@ class Core:
     taps: dict[int, Callable[[Message], None]]
     _event_sinks: dict[int, Callable[[Event], None]]
     slow_steps: deque[SlowStep]
+    _is_quiet: bool
     _numbers: int
     _foreign_verbs: dict[str, Verb]
     _changed_at: dict[Cell, tuple[int, ...]]

@@ -630,6 +630,9 @@ def _make_behaviour(cls: type[Daemon], options: dict[str, Any]) -> None:
         and not behaviour.crons
         and not behaviour.has_init
     )
+    behaviour.is_quick = (
+        behaviour.plain_start and not behaviour.has_mutable and not behaviour.durable
+    )
 
 
 def _apply(cls: type, behaviour: Behaviour, options: dict[str, Any]) -> None:

@@ -228,6 +228,7 @@ class System(Speaking, Watching, Insight):
         self.slow_steps: deque[SlowStep] = deque(maxlen=100)
         self.host: object = None  # boot keeps what it needs to end here
         self.watchdog = Watchdog(self)
+        self._is_quiet = False  # no events, taps, hooks or store: spawning may take the short way
         self._numbers = 0
         self._foreign_verbs: dict[str, Verb] = {}
         self._changed_at: dict[Cell, tuple[int, ...]] = {}
@@ -261,6 +262,7 @@ class System(Speaking, Watching, Insight):
         logs.find_hub = _current_hub
         _LIVE.append(self)
         self.is_up = True
+        self.reconsider_all()
         if not scheduler.one_thread:
             self.watchdog.start()
         root = self._add(_Root, "kernel", "system")
@@ -404,6 +406,11 @@ class System(Speaking, Watching, Insight):
             BadConfig: A configuration that the class does not have or that does not fit.
             DaemonFailed: Its `on_start` raised; the name is free again.
         """
+        if self._is_quiet and start and supervisor is None and not config:
+            plain = not (restart or spec or mailbox or policy or clock or allow or keep)
+            ref = self.registry.quick(cls, group, name, Ref) if plain else None  # type: ignore[arg-type]
+            if ref is not None:
+                return ref  # type: ignore[return-value]
         function: object = None
         if not (isinstance(cls, type) and issubclass(cls, Daemon)):
             function = cls

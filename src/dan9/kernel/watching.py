@@ -49,6 +49,7 @@ class Watching(Core):
         """Call `callback(event)` for every event; returns how to stop that."""
         number = self.next_number()
         self._event_sinks[number] = callback
+        self._is_quiet = False
 
         def unsubscribe() -> None:
             self._event_sinks.pop(number, None)
@@ -172,6 +173,7 @@ class Watching(Core):
 
     def reconsider_all(self) -> None:
         """Do so for every daemon: a tap or a hook came or went."""
+        self._is_quiet = not self.is_watching and not self._event_sinks and self.store is None
         for cell in self.registry.cells():
             self.reconsider_watch(cell)
 
