@@ -1,0 +1,38 @@
+"""The compiled build that is measured: a copy of src/ with the extension modules beside it.
+
+What stands in src/ itself may be uncompiled or stale, and a benchmark must not change that. So
+the copy is made under build/, by `hatch_build.py`, and made again only when a source has
+changed. A machine without a compiler measures the uncompiled kernel alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+
+__all__ = ["RESULTS", "ROOT", "compiled_source"]
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "build" / "benchmarks"
+
+
+def compiled_source() -> Path | None:
+    """Return the folder to import compiled Dan9 from; None if it cannot be compiled here."""
+    sys.path.insert(0, str(ROOT))
+    import hatch_build
+
+    target, stamp = RESULTS / "src", RESULTS / "src.stamp"
+    digest = hashlib.sha256(sys.version.encode())
+    for path in [ROOT / "hatch_build.py", *sorted((ROOT / "src").rglob("*.py"))]:
+        digest.update(path.read_bytes())
+    if target.exists() and stamp.exists() and stamp.read_text("ascii") == digest.hexdigest():
+        return target
+    shutil.rmtree(target, ignore_errors=True)
+    stamp.unlink(missing_ok=True)
+    shutil.copytree(ROOT / "src", target, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    if not hatch_build.compile_modules(ROOT, target):
+        return None
+    stamp.write_text(digest.hexdigest(), "ascii")
+    return target

@@ -1,0 +1,117 @@
+"""Local clients over the Unix socket, against a bare uvloop echo of the same frames.
+
+    python -m benchmarks clients
+
+One ask after another, also with client and node on one core; a hundred in flight, through our
+asyncio client and as frames encoded before; payloads of 1 MiB. One ask after another is bound
+by how fast the other side is woken, so the verdict of these rows is by wall time, like
+the rates; CPU seconds (of both sides together) are in the JSON. Ends with 1 if a goal
+was missed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from benchmarks.built import RESULTS, ROOT, compiled_source
+from benchmarks.contest import Ratio, Rounds, Spec, Workload, contest, quartiles
+from benchmarks.report import Row, text, write
+
+NODE, PURE, BARE = "dan9", "dan9 uncompiled", "bare uvloop echo"
+MIB = 1024 * 1024
+
+WORKLOADS = [
+    Workload(
+        "sequential",
+        "one ask after another",
+        {NODE: 2_000, PURE: 1_000, BARE: 4_000},
+    ),
+    Workload(
+        "sequential-pinned",
+        "one ask after another, one core",
+        {NODE: 3_000, PURE: 2_000, BARE: 6_000},
+    ),
+    Workload("pipelined", "100 in flight, our client", {NODE: 15_000, BARE: 60_000}),
+    Workload(
+        "pipelined-raw", "100 in flight, raw frames", {NODE: 40_000, PURE: 15_000, BARE: 100_000}
+    ),
+    Workload("large", "1 MiB", {NODE: 200, BARE: 200}),
+]
+
+
+def contenders() -> list[Spec]:
+    """Return the clients of a node, compiled and uncompiled, and of a bare echo."""
+    built, plain = compiled_source(), ROOT / "src"
+    found = []
+    for name, source, kind in ((NODE, built, "node"), (PURE, plain, "node"), (BARE, plain, "bare")):
+        environment = {
+            "PYTHONPATH": f"{source}{os.pathsep}{ROOT}",
+            "DAN9_PURE": "1" if name == PURE else "0",
+        }
+        command = [sys.executable, "-m", "benchmarks.peers.client_side", f"clients-of-{kind}"]
+        found.append(Spec(name, command, environment, "" if source else "not compiled"))
+    return found
+
+
+def judge(results: list[Rounds]) -> list[Row]:
+    """Return the rows of the table."""
+    found = {rounds.workload.name: rounds for rounds in results}
+    rows = []
+    for name in ("sequential", "sequential-pinned"):
+        rounds = found[name]
+        for ours in (NODE, PURE):
+            goals = (0.7, 0.9) if ours == NODE else (0.0, 0.0)
+            rows.append(
+                Row(
+                    f"{rounds.workload.title}{'' if ours == NODE else ', uncompiled'} / bare echo",
+                    rounds.ratio(ours, BARE, "wall_s"),
+                    *goals,
+                    ours=rounds.rate(ours, "wall_s"),
+                    theirs=rounds.rate(BARE, "wall_s"),
+                )
+            )
+    for name, ours in (("pipelined", NODE), ("pipelined-raw", NODE), ("pipelined-raw", PURE)):
+        rounds = found[name]
+        goals = (150_000, 250_000) if ours == NODE else (0, 0)
+        title = rounds.workload.title + ("" if ours == NODE else ", uncompiled")
+        rows.append(rate(title, rounds, ours, goals, "/s", lambda asks: asks))
+    rows.append(
+        rate("1 MiB echo", found["large"], NODE, (0.5, 1.0), " GB/s", lambda asks: asks * MIB / 1e9)
+    )
+    return rows
+
+
+def rate(
+    title: str,
+    rounds: Rounds,
+    ours: str,
+    goals: tuple[float, float],
+    unit: str,
+    convert: Callable[[float], float],
+) -> Row:
+    """Return the row of a rate, by wall time."""
+    own = quartiles(rounds.rates(ours, "wall_s"))
+    measured = own and Ratio(convert(own.median), convert(own.low), convert(own.high))
+    bare = rounds.rate(BARE, "wall_s")
+    theirs = convert(bare) if bare else None
+    return Row(title, measured, *goals, unit=unit, theirs=theirs)
+
+
+def main() -> int:
+    """Print the table and keep it; 1 if a goal was missed."""
+    results = contest(
+        contenders(),
+        WORKLOADS,
+        lambda line: print(line, file=sys.stderr, flush=True),
+        int(os.environ.get("ROUNDS", "0")) or None,
+    )
+    rows = judge(results)
+    print(text(rows))
+    write("clients", "Local clients over the Unix socket", rows, results, RESULTS)
+    return 1 if any(row.verdict == "MISSED" for row in rows) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
