@@ -11,6 +11,7 @@ speed it had. Messages to it are answered while it is paused, and wait while it 
 
 from __future__ import annotations
 
+import asyncio
 from fractions import Fraction
 from typing import Any, Literal, TypedDict
 
@@ -191,6 +192,8 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
         until = self._train.now + ticks
         for firing in self._train.firings(until):
             await self._tell(firing)
+            if self.fired % _BATCH == 0:
+                await asyncio.sleep(0)  # everybody else first
         self._stand_at(until)
         self._set_alarm()
         return {"total_ticks": until, "fired": self.fired - before}
