@@ -94,7 +94,7 @@ def test_the_text_ends_with_the_hint() -> None:
 def test_a_users_class_does_not_take_a_codes_place() -> None:
     """`timed-out` is TimedOut, whoever derives from it."""
 
-    class Later(Refused, TimedOut):
+    class Later(TimedOut):
         code = "timed-out"
 
     assert Later.code == TimedOut.code

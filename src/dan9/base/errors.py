@@ -282,9 +282,10 @@ class Conflict(Refused):
     code = "conflict"
 
 
-class TimedOut(Dan9Error, TimeoutError):
+class TimedOut(Refused, TimeoutError):
     """The deadline passed before the reply came.
 
+    A handler that lets that of a nested ask through refuses by it; it does not crash.
     `timeout_s` is the time that was allowed, in seconds.
     """
 

@@ -1,15 +1,17 @@
 """Control messages: answered out of band, even while a handler awaits or nothing runs.
 
 status describe metrics suspend resume are answered at once; start stop restart when
-they are done. A supervisor answers them for a child of which no incarnation runs.
+they are done. A supervisor answers them for a child of which no incarnation runs, and then
+also what otherwise comes from the mailbox: get-metric and set-metric from the record,
+restore by starting it with the state that is asked for, ping and checkpoint by
+`not-running`, because there is no life to prove and nothing to save.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from dan9.base.errors import Dan9Error
 from dan9.base.reasons import Reason
 from dan9.kernel.cell import (
     CREATED,
@@ -40,35 +42,56 @@ class Control:
             "metrics": system.metrics_of_cell,
             "suspend": self.suspend,
             "resume": self.resume,
+            "get-metric": system.metric_of,
+            "set-metric": self.set_metric,
         }
+        self._later: dict[str, Callable[..., Coroutine[Any, Any, object]]] = {
+            "start": self.start,
+            "stop": self.stop,
+            "restart": self.restart,
+            "restore": self.restore,
+        }
+
+    def answers_for(self, message: Message) -> bool:
+        """True if this is a universal message to a supervised daemon that does not run."""
+        cell = message.cell
+        return (
+            message.verb.source is not None  # not the kernel's own
+            and cell.instance is None
+            and self.system.registry.get(cell.address) is cell
+        )
 
     def answer(self, message: Message) -> None:
         """Answer one control message."""
         cell = message.cell
         cell = self.system.current_cell_of(cell)
         at_once = self._at_once.get(message.type)
+        if self.system.registry.get(cell.address) is not cell:  # its name was freed
+            self.system.scheduler.bury(message, "not-running")
+            return
         self.system.scheduler.handled += 1
+        args, kwargs = message.arguments()
         if at_once is not None:
             try:
-                message.reply(at_once(cell, **message.arguments()[1]))
+                message.reply(at_once(cell, *args, **kwargs))
             except Exception as error:
                 message.refuse(error)
             return
-        _, kwargs = message.arguments()
-        args, _ = message.arguments()
-        names = ("reason", "drain")
-        payload: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
-        self.system.run(self._answer_later(message, cell, payload))
-
-    async def _answer_later(self, message: Message, cell: Cell, payload: dict[str, Any]) -> None:
+        later = self._later.get(message.type)
+        if later is None:
+            message.refuse(self.system.lifecycle.not_running(cell, message))
+            return
         try:
-            if message.type == "start":
-                value = await self.start(cell)
-            elif message.type == "stop":
-                value = await self.stop(cell, **payload)
-            else:
-                value = await self.restart(cell)
-        except Dan9Error as error:
+            answer = later(cell, *args, **kwargs)
+        except TypeError as error:
+            message.refuse(error)
+        else:
+            self.system.run(self._answer_later(message, answer))
+
+    async def _answer_later(self, message: Message, answer: Coroutine[Any, Any, object]) -> None:
+        try:
+            value = await answer
+        except Exception as error:
             message.refuse(error)
         else:
             message.reply(value)
@@ -102,6 +125,18 @@ class Control:
             cold.commanded = True
             await self.system.lifecycle.stop(cell, Reason("shutdown", "restart"), keep_queue=True)
         return await self.start(cell)
+
+    async def restore(self, cell: Cell, version: int | str = "latest") -> dict[str, Any]:
+        """Start a daemon that does not run with a stored state, or afresh."""
+        found = self.system.state.choose(cell, version)
+        await self.start(cell)
+        return found
+
+    @staticmethod
+    def set_metric(cell: Cell, name: str, value: float) -> float:
+        """Set a metric of its own."""
+        cell.chill().own_metrics[name] = value
+        return value
 
     def suspend(self, cell: Cell) -> str:
         """Suspend it."""

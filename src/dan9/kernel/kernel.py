@@ -106,6 +106,9 @@ class _KernelPorts(Ports):
     def redirect(self, message: Message) -> Cell | None:
         return self.system.current_cell_of(message.cell)
 
+    def answers_for(self, message: Message) -> bool:
+        return self.system.control.answers_for(message)
+
     def allowed(self, cell: Cell, message: Message) -> Dan9Error | None:
         return self.system.allowed(cell, message)
 

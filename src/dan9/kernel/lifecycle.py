@@ -174,7 +174,20 @@ class Lifecycle:
                 trace=trace,
             )
         self.fail(cell, Reason("failed-to-start", text, trace))
-        parking.fail(heard)
+        stopping: Stopping | None = cell.chill().stopping  # type: ignore[assignment]
+        if stopping is None or cell.state != STOPPING:
+            parking.fail(heard)
+            return
+        # Who started it hears of it when the end is complete: the name is free again, or
+        # the state is what it will stay.
+        ended = Parking(self.scheduler)
+        stopping.waiting.append(ended)
+
+        async def tell() -> None:
+            await ended
+            parking.fail(heard)
+
+        self.system.run(tell())
 
     def _ready(self, cell: Cell) -> None:
         behaviour = cell.home.behaviour
@@ -325,17 +338,14 @@ class Lifecycle:
     async def _close(self, cell: Cell, *, killing: bool) -> None:
         cold = cell.chill()
         stopping: Stopping = cold.stopping  # type: ignore[assignment]
-        limit_s = cell.home.behaviour.shutdown_s
+        limit_s = self.system.supervision.shutdown_of(cell)
         clock = self.scheduler.monotonic
         deadline = clock() + limit_s
         await self.system.supervision.stop_children(cell, drain=stopping.drain)
         if killing:
             self._cancel_hands(cell)
-        elif not stopping.drain:
-            # What waits on the world might wait for ever: a receive, an accept, a follow.
-            for hand in self._hands(cell):
-                if hand.message is not None and hand.message.verb.cancellable:
-                    hand.cancel()
+        elif not stopping.drain or cell.head is None:
+            self._cancel_waits(cell)
         if not await self._rest(cell, CANCEL_GRACE_S if killing else max(0.0, deadline - clock())):
             if not killing:
                 stopping.reason = Reason("killed", f"did not stop within {limit_s:g} s")
@@ -406,8 +416,19 @@ class Lifecycle:
         if cold is None or cold.stopping is None:
             return
         stopping: Stopping = cold.stopping  # type: ignore[assignment]
-        if stopping.at_rest is not None and self._is_at_rest(cell):
+        if stopping.at_rest is None:
+            return
+        if self._is_at_rest(cell):
             stopping.at_rest.release(True)
+        elif stopping.drain and cell.head is None:
+            self._cancel_waits(cell)
+
+    def _cancel_waits(self, cell: Cell) -> None:
+        """Cancel what waits on the world and might for ever: a receive, an accept, a follow."""
+        for hand in self._hands(cell):
+            verb = hand.message.verb if hand.message is not None else None
+            if verb is not None and verb.cancellable and not hand.cancelling():
+                hand.cancel()
 
     def _hands(self, cell: Cell) -> list[Hand]:
         hands = list(cell.chill().hands or ())
@@ -477,8 +498,7 @@ class Lifecycle:
     def _bury(self, message: Message, reason: str) -> None:
         if isinstance(message, Ask) and message.done():
             reason = "expired"
-        self.scheduler.bury(message, reason)
-        self.scheduler.reply_error(message, self.not_running(message.cell, message))
+        self.scheduler.bury(message, reason)  # its asker hears of it
 
     def not_running(self, cell: Cell, message: Message) -> NotRunning:
         """Return the refusal of a daemon of which no incarnation runs."""

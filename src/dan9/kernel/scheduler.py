@@ -62,6 +62,7 @@ from dan9.kernel.message import (
     ONE_ARG,
     ORDINARY,
     PENDING,
+    PRIORITY,
     TUPLE_ARGS,
     WAITING_ROOM,
     Ask,
@@ -125,6 +126,10 @@ class Ports:
 
     def redirect(self, message: Message) -> Cell | None:
         """Return the cell that now has the address of a freed one."""
+
+    def answers_for(self, message: Message) -> bool:
+        """True if the supervisor answers this for a cell of which no incarnation runs."""
+        return False
 
     def allowed(self, cell: Cell, message: Message) -> Dan9Error | None:
         """Return why this sender may not say this, or None."""
@@ -653,7 +658,8 @@ class Scheduler:
             error = self.ports.allowed(cell, message)
             if error is not None:
                 self.turn_away(message, "not-allowed")
-                self.reply_error(message, error)
+                waits = message.room_of
+                self.reply_error(message if waits is None else waits, error)
                 return DEAD
         if verb.kind == CONTROL:
             self.control.append(message)
@@ -662,6 +668,10 @@ class Scheduler:
         if cell.gate & CLOSED:
             other = self.ports.redirect(message)
             if other is None or other is cell:
+                if verb.kind == PRIORITY and self.ports.answers_for(message):
+                    self.control.append(message)
+                    self.want_turn()
+                    return ENQUEUED
                 self.turn_away(message, "not-running")
                 return DEAD
             message.cell = other
@@ -779,13 +789,13 @@ class Scheduler:
                 if message.state != WAITING_ROOM:
                     continue
                 message.state = PENDING
-            elif waiting is not None and waiting.state != PENDING:
+            elif waiting is not None and waiting.state != PENDING and not message.journalled:
                 continue
             self.sent += 1
             if cell.gate & WATCHED:
                 cold.received += 1
             self.link(cell, message)
-            if waiting is not None and waiting.state < ANSWERED:
+            if waiting is not None and waiting.state < ANSWERED and not message.journalled:
                 self.settle(waiting, ANSWERED, None)
 
     def bury(self, message: Message, reason: str) -> None:

@@ -8,6 +8,7 @@ whose state cannot be loaded fails rather than start empty.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,9 @@ class State:
         self.system = system
         self.policy: Callable[[str], StatePolicy] | None = None
         self.on_dirty: Callable[[str], None] | None = None
+        self.unloadable: set[Cell] = set()  # their saved state could not be loaded
+        self._chosen: dict[Cell, int | str] = {}  # the version to begin with, if not the latest
+        self._is_named = False
 
     # -- policy ------------------------------------------------------------------------------
 
@@ -73,7 +77,10 @@ class State:
 
             metrics = msgspec.msgpack.encode(cold.own_metrics)
         blob = fields.snapshot(cell.instance)
-        cold.saved_at_handled = int(cell.handled)
+        # The message that asks for the checkpoint is counted after it: it changes nothing.
+        current = self.system.scheduler.current
+        asks = current is not None and current.cell is cell and current.verb.kind == PRIORITY
+        cold.saved_at_handled = int(cell.handled) + asks
         cold.dirty_said = False
         return Checkpoint(
             cell.address, fields.schema_id, blob, self.system.clock.now(), metrics=metrics
@@ -182,11 +189,25 @@ class State:
         store = self.system.store
         if store is None or not cell.home.behaviour.has_state:
             return
-        if self.policy_of(cell).keep < 1:
+        version = self._chosen.pop(cell, "latest")
+        if version == "none" or self.policy_of(cell).keep < 1:
             return
-        checkpoint = store.load(cell.address)
-        if checkpoint is not None:
-            self.fill(cell, checkpoint)
+        try:
+            checkpoint = store.load(cell.address, None if version == "latest" else int(version))
+            if checkpoint is not None:
+                self.fill(cell, checkpoint)
+        except Exception:
+            self.unloadable.add(cell)
+            raise
+
+    def choose(self, cell: Cell, version: int | str) -> dict[str, Any]:
+        """Choose what the next incarnation of a daemon that does not run begins with."""
+        if version == "none":
+            found = {"version": 0, "bytes": 0, "when": self.system.clock.now()}
+        else:
+            found = _about(self.find(cell, version))
+        self._chosen[cell] = version
+        return found
 
     def fill(self, cell: Cell, checkpoint: Checkpoint) -> None:
         """Set the fields from a checkpoint."""
@@ -210,7 +231,6 @@ class State:
 
     async def load(self, cell: Cell, version: int | str) -> dict[str, Any]:
         """Load a version into the running incarnation."""
-        store = self.system.store
         fields: Fields = cell.home.behaviour.fields  # type: ignore[assignment]
         if version == "none":
             instance: Any = cell.instance
@@ -218,6 +238,19 @@ class State:
             for name, field in fields.state.items():
                 setattr(instance, name, fresh.get(name, field.default))
             return {"version": 0, "bytes": 0, "when": self.system.clock.now()}
+        checkpoint = self.find(cell, version)
+        self.fill(cell, checkpoint)
+        return _about(checkpoint)
+
+    def find(self, cell: Cell, version: int | str) -> Checkpoint:
+        """Return a stored version.
+
+        Raises:
+            NotFound: There is none of this number, or none at all.
+            Corrupt: It is torn.
+            NotSupported: The system has no store.
+        """
+        store = self.system.store
         if store is None:
             raise NotSupported(
                 f"{cell.address} cannot be restored: this system has no store",
@@ -233,12 +266,7 @@ class State:
                 hint=f"`dan9 send persistence list daemon-name={cell.name}` lists what is",
                 address=cell.address,
             )
-        self.fill(cell, checkpoint)
-        return {
-            "version": checkpoint.version,
-            "bytes": len(checkpoint.blob),
-            "when": checkpoint.when,
-        }
+        return checkpoint
 
     # -- change ------------------------------------------------------------------------------------
 
@@ -268,12 +296,17 @@ class State:
             return True
         if message.room_of is None and not isinstance(message, Ask):
             return True  # a tell: at most once, as ever
+        if not self._is_named:
+            self._name_run()
         in_hand = self._in_hand(cell)
-        repeats = in_hand.get(message.id)
-        if repeats is not None:
-            repeats.append(message)
+        same = in_hand.get(message.id)
+        if same is not None and not self._is_given_up(cell, same[0]):
+            same.append(message)
             return False
         seen = journal.seen(cell.address, message.id)
+        if seen.known is Known.PENDING:  # to be delivered again, or being committed
+            in_hand.setdefault(message.id, []).append(message)
+            return False
         if seen.known is Known.HANDLED:
             self._answer(message, seen.reply)
             return False
@@ -282,7 +315,7 @@ class State:
                 message, Conflict(f"message {message.id} was given up", hint="use a new id")
             )
             return False
-        in_hand[message.id] = []
+        in_hand[message.id] = [message]
         message.journalled = True
         ticket = message.room_of
         if ticket is not None:
@@ -290,6 +323,30 @@ class State:
                 self.entry_of(message), lambda error: self._appended(message, ticket, error)
             )
         return True
+
+    def _name_run(self) -> None:
+        """Tell the ids of this life from those of an earlier one with the same seed.
+
+        A journal remembers ids; one that came again would get an old reply. A world in
+        virtual time stays a function of its seed and of what its store holds.
+        """
+        self._is_named = True
+        scheduler = self.system.scheduler
+        if not scheduler.one_thread:
+            scheduler.run_id += os.urandom(4).hex()
+        elif self.system.store is not None:
+            latest = {row.address: row.version for row in self.system.store.versions()}
+            if latest:
+                scheduler.run_id += f".{sum(latest.values()):x}"
+
+    @staticmethod
+    def _is_given_up(cell: Cell, first: Message) -> bool:
+        """True if the first of its id is an ask whose asker left before it was handled."""
+        if not isinstance(first, Ask) or not first.done():
+            return False
+        cold = cell.chill()
+        hands = [*(cold.hands or ()), *([cell.hand] if cell.hand is not None else ())]
+        return cold.taken is not first and all(hand.message is not first for hand in hands)
 
     def _in_hand(self, cell: Cell) -> dict[str, list[Message]]:
         cold = cell.chill()
@@ -304,15 +361,36 @@ class State:
         scheduler.reply_error(message, error)
 
     def abandon(self, cell: Cell) -> None:
-        """The incarnation has ended: who repeated what was in hand hears of it."""
+        """The incarnation has ended: who repeated what was in hand hears of it.
+
+        What is still queued stays known: the next incarnation handles it, once.
+        """
         cold = cell.cold
         if cold is None or not cold.ids_in_hand:
             return
-        repeats = cold.ids_in_hand
-        cold.ids_in_hand = None
-        for messages in repeats.values():
-            for message in messages:
-                self._refuse(message, self.system.lifecycle.not_running(cell, message))
+        queued = _queued(cell)
+        known = cold.ids_in_hand
+        cold.ids_in_hand = {id_: same for id_, same in known.items() if id_ in queued}
+        for id_, same in known.items():
+            for message in same if id_ not in queued else ():
+                if not message.journalled:
+                    self._refuse(message, self.system.lifecycle.not_running(cell, message))
+
+    def buried(self, cell: Cell, message: Message, reason: str) -> None:
+        """A message that the journal answers for became a dead letter.
+
+        One that the mailbox's policy dropped is given up; what a stop left unhandled is
+        delivered again when the daemon starts.
+        """
+        same = self._in_hand(cell).get(message.id)
+        if same is not None and same[0] is message:
+            del self._in_hand(cell)[message.id]
+            for repeat in same[1:]:
+                self._refuse(repeat, self.system.lifecycle.not_running(cell, message))
+        if reason.startswith("dropped") and message.room_of is not None:
+            journal = self.system.journal
+            assert journal is not None
+            journal.bury(self.entry_of(message), reason)
 
     def _appended(self, message: Message, ticket: Ask, error: Exception | None) -> None:
         scheduler = message.cell.home.scheduler
@@ -353,8 +431,8 @@ class State:
                 cold.last_blob = checkpoint.blob
 
         def done(failure: Exception | None) -> None:
-            repeats = self._in_hand(cell).pop(message.id, [])
-            for one in (message, *repeats):
+            same = self._in_hand(cell).pop(message.id, [message])
+            for one in same:
                 self._conclude(one, value, failure or error)
             if failure is not None:
                 self.system.lifecycle.crashed(cell, None, failure)
@@ -401,7 +479,12 @@ class State:
         import msgspec
 
         scheduler = cell.home.scheduler
+        if not self._is_named:
+            self._name_run()
+        queued = _queued(cell)  # by the last incarnation; they keep their place
         for entry in journal.pending(cell.address):
+            if entry.id in queued:
+                continue
             verb = cell.home.behaviour.verbs.get(entry.type)
             if verb is None:
                 journal.bury(entry, "unknown-message")
@@ -413,8 +496,12 @@ class State:
             message.origin = entry.sender
             message.journalled = True
             message.entry = entry
+            in_hand = self._in_hand(cell)
+            in_hand[entry.id] = [message, *in_hand.get(entry.id, ())]
             scheduler.stamp(message)
-            scheduler.enqueue(message)
+            scheduler.sent += 1
+            cell.chill().received += 1
+            scheduler.link(cell, message)  # past the limit: it was accepted before
 
     def before(self, cell: Cell, message: Message) -> bool:
         """See a redelivered message about to be handled; False: not yet, or not any more.
@@ -445,6 +532,26 @@ class State:
 
         journal.redelivered(entry, counted)
         return False
+
+
+def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what `restore` replies of a checkpoint."""
+    return {
+        "version": checkpoint.version,
+        "bytes": len(checkpoint.blob),
+        "when": checkpoint.when,
+    }
+
+
+def _queued(cell: Cell) -> set[str]:
+    """Return the ids of the journal's messages in a mailbox."""
+    found = set()
+    message = cell.head
+    while message is not None:
+        if message.journalled:
+            found.add(message.id)
+        message = message.next
+    return found
 
 
 async def _capture(_: object, then: Any, state: State) -> None:

@@ -110,6 +110,13 @@ class Supervision:
             return spec.restart
         return str(cell.home.behaviour.options.get("restart", "permanent"))
 
+    def shutdown_of(self, cell: Cell) -> float:
+        """Return how long stopping a daemon may take: its child spec's word, or its class's."""
+        spec = self.spec_of(cell)
+        if spec is not None and spec.shutdown_s is not None:
+            return spec.shutdown_s
+        return cell.home.behaviour.shutdown_s
+
     def rules_of(self, parent: Cell | None) -> Rules:
         """Return how this parent treats its children."""
         if parent is None or parent.cold is None or parent.cold.supervision is None:
@@ -153,6 +160,10 @@ class Supervision:
         rules = self.rules_of(parent)
         if restart == "temporary" or cold.unsupervised:
             self.forget(cell)
+            return
+        if cell in self.system.state.unloadable:  # trying again would read the same
+            self.system.state.unloadable.discard(cell)
+            self.give_up(cell, reason)
             return
         if rules.healing:
             rules.fallen.append((cell, reason))  # the healing in progress sees to it

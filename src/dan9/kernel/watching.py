@@ -116,8 +116,16 @@ class Watching(Core):
         self.dead_letters.add(letter)
         if self.wants_events:
             self.emit(letter)
-        if isinstance(message, Ask) and not message.done() and reason != "expired":
-            error: Dan9Error = self.lifecycle.not_running(message.cell, message)
+        cell = message.cell
+        if message.journalled and self.journal is not None:
+            self.state.buried(cell, message, reason)
+        # Whoever waits for an answer hears of it, and so does a `send` that waits for room;
+        # one that waits for the journal is acknowledged by it.
+        waits = message if isinstance(message, Ask) else message.room_of
+        if waits is message.room_of and message.journalled and not reason.startswith("dropped"):
+            return
+        if waits is not None and not waits.done() and reason != "expired":
+            error: Dan9Error = self.lifecycle.not_running(cell, message)
             if reason.startswith("dropped"):
                 error = MailboxFull(
                     f"{message.recipient} dropped {message.type!r}: its mailbox was full",
@@ -125,7 +133,7 @@ class Watching(Core):
                     message=message.type,
                 )
             if reason != "not-allowed":
-                self.scheduler.reply_error(message, error)
+                self.scheduler.reply_error(waits, error)
 
     def dead_entry(self, cell: Cell, entry: Any, reason: str) -> None:
         """Keep a dead letter of a journal entry."""
