@@ -536,6 +536,7 @@ class Lifecycle:
 
     def _tell_watchers(self, cell: Cell, reason: Reason) -> None:
         cold = cell.chill()
+        system = self.system
         for number, watcher in list((cold.monitors or {}).items()):
             drop_monitor(watcher, number)
             self.send_down(watcher, Down(cell.address, reason, number))
@@ -549,7 +550,13 @@ class Lifecycle:
             drop_link(cell, other)
             if not reason.is_normal:
                 text = f"linked to {cell.address}, which ended: {reason}"
+                if system.wants_events and reason.kind == "crashed" and not self._is_ending(other):
+                    now = system.clock.now()
+                    system.emit(DaemonCrashed(now, other.address, text, reason.trace, ""))
                 self.fail(other, Reason(reason.kind, text, reason.trace))
+
+    def _is_ending(self, cell: Cell) -> bool:
+        return cell.state in (STOPPED, FAILED, CREATED) or cell.chill().stopping is not None
 
     def send_down(self, watcher: Cell, down: Down) -> None:
         """Queue a `Down` past the mailbox's limit."""
