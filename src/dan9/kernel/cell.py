@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i32, i64, mypyc_attr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +71,10 @@ HELD: Final = 32  # starting, suspended, stopping without drain
 OWN_LOOP: Final = 64  # main() takes the messages itself
 QUEUED: Final = 128  # in the run queue already
 PAUSED: Final = 256  # the next message waits for the journal
+# ... and one asks for a look whenever a message is taken.
+CROWDED: Final = 512  # full, and not yet half empty again
+# What outlives an incarnation.
+KEPT: Final = WATCHED | GUARDED | QUEUED | CROWDED
 NOT_RUNNABLE: Final = BUSY | HELD | OWN_LOOP | QUEUED | PAUSED
 BLOCKED: Final = BUSY | HELD | OWN_LOOP | PAUSED
 
@@ -112,7 +116,7 @@ class Behaviour:
         self.is_quick = False  # spawning is a mere allocation
         self.last_home: Home | None = None
         self.has_main = False
-        self.limit: i64 = 10_000
+        self.limit: i32 = 10_000
         self.policy: int = WAIT
         self.make: Callable[..., object] = cls
         self.fields: object = None
@@ -147,19 +151,18 @@ class Cold:
     """The seldom needed half of a cell."""
 
     def __init__(self) -> None:
-        self.limit: int = 0  # 0: the behaviour's
         self.policy: int = -1
         self.high_water: int = 0
-        self.is_high = False  # full, and not yet half empty again
         self.received: int = 0  # counted in watched cells only
         self.dead: int = 0
         self.refused: int = 0
         self.failed: int = 0
         self.restarts: int = 0
-        self.counts: list[int] | None = None  # handled, by verb index
         self.own_metrics: dict[str, float] = {}
+        self.own_kinds: dict[str, str] | None = None  # what each of them is; see metrics.py
+        self.own_histograms: dict[str, Histogram] | None = None
         self.busy_s: float = 0.0
-        self.samples: Histogram | None = None  # handler times, one in 16
+        self.samples: Histogram | None = None  # handler times, of a sample
         self.config: dict[str, object] | None = None
         self.spec: object = None  # a ChildSpec that differs from the default
         self.parent: Cell | None = None
@@ -209,16 +212,17 @@ class Cell(Runnable):
         self.run_next = None
         self.home = home
         self.name = name
-        self.gate: i64 = CLOSED | HELD
-        self.state: i64 = CREATED
+        self.gate: i32 = CLOSED | HELD
+        self.state: i32 = CREATED
         self.head: Message | None = None
         self.tail: Message | None = None
-        self.depth: i64 = 0
+        self.depth: i32 = 0
+        self.limit: i32 = home.behaviour.limit  # how many ordinary messages may be queued
         self.instance: object = None
         self.hand: Hand | None = None  # the handler that blocks it
-        self.waits: object = None  # the ask, gather or future its blocking handler awaits
         self.handled: i64 = 0
         self.only_verb: Verb | None = None  # set while all handled so far were of one type
+        self.counts: list[int] | None = None  # then: how many, by verb index
         self.serial: i64 = 0
         self.started_at: float = -1.0  # when it last became ready; below 0: never
         self.cold: Cold | None = None
@@ -236,12 +240,10 @@ class Cell(Runnable):
         return cold
 
     @property
-    def limit(self) -> int:
-        """How many ordinary messages may be queued."""
-        cold = self.cold
-        if cold is not None and cold.limit > 0:
-            return cold.limit
-        return self.home.behaviour.limit
+    def waits(self) -> object:
+        """The ask, gather or parking that its blocking handler awaits; None if none does."""
+        hand = self.hand
+        return None if hand is None else hand.waits
 
     @property
     def policy(self) -> int:

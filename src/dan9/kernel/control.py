@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from dan9.base.reasons import Reason
+from dan9.kernel import metrics
 from dan9.kernel.cell import (
     CREATED,
     FAILED,
@@ -135,8 +136,7 @@ class Control:
     @staticmethod
     def set_metric(cell: Cell, name: str, value: float) -> float:
         """Set a metric of its own."""
-        cell.chill().own_metrics[name] = value
-        return value
+        return metrics.put(cell, name, value)
 
     def suspend(self, cell: Cell) -> str:
         """Suspend it."""

@@ -31,6 +31,7 @@ from dan9.base.address import kebab, segment
 from dan9.base.duration import parse_duration
 from dan9.base.errors import BadConfig
 from dan9.base.fields import Config, Fields
+from dan9.kernel import metrics
 from dan9.kernel.bound import pack
 from dan9.kernel.cell import POLICIES, Behaviour
 from dan9.kernel.message import CONTROL, ORDINARY, PRIORITY, Message, Verb
@@ -485,12 +486,11 @@ class Daemon:
 
     def _d9_count(self, name: str, by: float = 1) -> None:
         """Add to a metric of one's own."""
-        own = self._d9_cell.chill().own_metrics
-        own[name] = own.get(name, 0) + by
+        metrics.add(self._d9_cell, name, by)
 
     def _d9_set_metric(self, name: str, value: float) -> None:
         """Set a metric of one's own."""
-        self._d9_cell.chill().own_metrics[name] = value
+        metrics.note(self._d9_cell, name, value)
 
     # -- hooks -----------------------------------------------------------------------------------
 
@@ -531,8 +531,7 @@ class Daemon:
     @_universal(PRIORITY)
     def set_metric(self, name: str, value: float) -> float:
         """Set a metric of the daemon's own; it is saved beside the state."""
-        self._d9_set_metric(name, value)
-        return value
+        return metrics.put(self._d9_cell, name, value)
 
     @_universal(PRIORITY)
     async def checkpoint(self) -> dict[str, Any]:
@@ -620,6 +619,7 @@ def _make_behaviour(cls: type[Daemon], options: dict[str, Any]) -> None:
     behaviour.fields = cls._d9_fields
     behaviour.has_main = "main" in dir(cls)
     behaviour.has_init = cls.__init__ is not object.__init__
+    _check_shape(cls, behaviour)
     behaviour.has_mutable = bool(cls._d9_fields.fresh()) or bool(cls._d9_fields.required)
     behaviour.has_on_stop = cls.on_stop is not Daemon.on_stop
     behaviour.has_state = bool(cls._d9_fields.state)
@@ -681,6 +681,23 @@ def _handlers(cls: type[Daemon]) -> dict[str, Handler[Any, Any]]:
             )
         types[handler.type] = name
     return found
+
+
+def _check_shape(cls: type[Daemon], behaviour: Behaviour) -> None:
+    """Refuse an `__init__` that wants arguments, and an own loop that is to be durable."""
+    if behaviour.has_init:
+        try:
+            inspect.signature(cls.__init__).bind(None)
+        except TypeError as error:
+            raise BadConfig(
+                f"{cls.__name__}.__init__ takes no arguments: {error}",
+                hint="declare `x: Config[int]` and spawn with x=…; make attributes in on_start",
+            ) from None
+    if behaviour.has_main and behaviour.durable:
+        raise BadConfig(
+            f"{cls.__name__} has an own loop and cannot be durable",
+            hint="the journal follows handlers: drop main(), or durable=True",
+        )
 
 
 def _check_name(cls: type, base: type, name: str, value: object) -> None:

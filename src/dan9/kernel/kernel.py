@@ -25,6 +25,7 @@ from dan9.base.events import DaemonSpawned, Event, SlowStep
 from dan9.base.reasons import NORMAL, SHUTDOWN, Reason
 from dan9.kernel import links
 from dan9.kernel import log as logs
+from dan9.kernel import metrics
 from dan9.kernel.access import Rules
 from dan9.kernel.cell import (
     CLOSED,
@@ -263,6 +264,7 @@ class System(Speaking, Watching, Insight):
         self._adopt_tasks(loop)
         self.started_at = scheduler.time()
         logs.find_hub = _current_hub
+        metrics.find_cell = _current_cell
         _LIVE.append(self)
         self.is_up = True
         self.reconsider_all()
@@ -481,7 +483,7 @@ class System(Speaking, Watching, Insight):
         if mailbox is not None:
             if mailbox < 1:
                 raise BadConfig(f"mailbox={mailbox}", hint="1 or more", at="mailbox")
-            cold.limit = mailbox
+            cell.limit = mailbox
         if policy is not None:
             if policy not in POLICIES:
                 raise BadConfig(
@@ -771,6 +773,17 @@ def current_message() -> Message | None:
         if scheduler.thread == thread and scheduler.current is not None:
             return scheduler.current
     return message_in_context()
+
+
+def _current_cell() -> Cell | None:
+    """Return whose handler or hook runs here."""
+    thread = threading.get_ident()
+    for system in _LIVE:
+        scheduler = system.scheduler
+        if scheduler.thread == thread and scheduler.current_cell is not None:
+            return scheduler.current_cell
+    message = message_in_context()
+    return None if message is None else message.cell
 
 
 def _current_hub() -> logs.LogHub | None:

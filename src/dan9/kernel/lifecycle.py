@@ -33,16 +33,14 @@ from dan9.kernel.cell import (
     CLOSED,
     CREATED,
     FAILED,
-    GUARDED,
     HELD,
+    KEPT,
     OWN_LOOP,
-    QUEUED,
     RUNNING,
     STARTING,
     STOPPED,
     STOPPING,
     SUSPENDED,
-    WATCHED,
     Cell,
 )
 from dan9.kernel.inbox import let_go
@@ -107,7 +105,7 @@ class Lifecycle:
         if cell.cold is not None:
             cell.cold.stopping = None
         cell.state = STARTING
-        cell.gate = (cell.gate & (WATCHED | GUARDED | QUEUED)) | HELD
+        cell.gate = (cell.gate & KEPT) | HELD
         try:
             cell.instance = self.make(cell)
             self.system.state.revive(cell)
@@ -517,9 +515,8 @@ class Lifecycle:
         cold = cell.chill()
         stopping: Stopping | None = cold.stopping  # type: ignore[assignment]
         cell.instance = None
-        cell.waits = None
         cell.state = STOPPED
-        cell.gate = (cell.gate & (WATCHED | GUARDED | QUEUED)) | CLOSED | HELD
+        cell.gate = (cell.gate & KEPT) | CLOSED | HELD
         cold.running = None
         cold.taken = None
         self._requeue(cell)

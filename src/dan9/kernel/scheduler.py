@@ -37,6 +37,7 @@ from dan9.kernel.cell import (
     BLOCKED,
     BUSY,
     CLOSED,
+    CROWDED,
     DROP_NEWEST,
     DROP_OLDEST,
     ENTRY,
@@ -88,7 +89,7 @@ BATCH: Final = 32
 TURN_S: Final = 0.001
 DEFAULT_TIMEOUT_S: Final = 5.0
 BUCKET_S: Final = 0.25
-SAMPLED: Final = 15  # one handling in 16 is timed
+SAMPLED: Final = 63  # one handling in 64 is timed
 
 # What became of a message that was to be queued.
 ENQUEUED: Final = 0
@@ -623,12 +624,8 @@ class Scheduler:
         self.sent += 1
         if gate & ENTRY or message.verb.kind != ORDINARY:
             return self.enqueue_slowly(message)
-        cold = cell.cold
-        if cold is None:
-            if cell.depth >= cell.home.behaviour.limit:
-                return self.overflow(message)
-        elif cell.depth >= cell.limit or cold.room is not None:
-            return self.overflow(message)
+        if cell.depth >= cell.limit or gate & CROWDED:
+            return self.put(message)
         tail = cell.tail
         if tail is None:
             cell.head = message
@@ -759,16 +756,21 @@ class Scheduler:
             else:
                 message.next = None
             cell.depth -= 1
-            cold = cell.cold
-            if cold is not None and cold.is_high:
-                if cold.room is not None:
-                    self.let_in(cell)
-                elif cell.depth * 2 <= cell.limit:
-                    self.ports.low_water(cell)
+            if cell.gate & CROWDED:
+                self.relieve(cell)
             if isinstance(message, Ask) and (message.state != PENDING or message.until <= self.now):
                 self.expire_queued(message)
                 continue
             return message
+
+    def relieve(self, cell: Cell) -> None:
+        """A message was taken from a mailbox that was full: let in who waits for room."""
+        cold = cell.cold
+        if cold is not None and cold.room is not None:
+            self.let_in(cell)
+        elif cell.depth * 2 <= cell.limit:
+            cell.gate &= ~CROWDED
+            self.ports.low_water(cell)
 
     def expire_queued(self, ask: Ask) -> None:
         """Drop an ask that nobody waits for any more, unhandled."""
@@ -952,24 +954,18 @@ class Scheduler:
                 break
             budget -= 1
             # Inlined `take`: this is the hot path.
-            if cell.cold is None:
-                following = message.next
-                cell.head = following
-                if following is None:
-                    cell.tail = None
-                else:
-                    message.next = None
-                cell.depth -= 1
-                if isinstance(message, Ask) and (
-                    message.state != PENDING or message.until <= self.now
-                ):
-                    self.expire_queued(message)
-                    continue
+            following = message.next
+            cell.head = following
+            if following is None:
+                cell.tail = None
             else:
-                taken = self.take(cell)
-                if taken is None:
-                    break
-                message = taken
+                message.next = None
+            cell.depth -= 1
+            if cell.gate & CROWDED:
+                self.relieve(cell)
+            if isinstance(message, Ask) and (message.state != PENDING or message.until <= self.now):
+                self.expire_queued(message)
+                continue
             self.handle(cell, message)
         self.budget = budget
 
@@ -1040,7 +1036,10 @@ class Scheduler:
         self.handled += 1
         cell.handled += 1
         verb = message.verb
-        if cell.only_verb is not verb:
+        counts = cell.counts
+        if counts is not None:
+            counts[verb.index] += 1
+        elif cell.only_verb is not verb:
             self.count_type(cell, verb)
         if cell.gate & WATCHED:
             value = self.ports.handled(cell, message, value)
@@ -1056,19 +1055,19 @@ class Scheduler:
         """Count a handled message."""
         self.handled += 1
         cell.handled += 1
-        if cell.only_verb is not verb:
-            self.count_type(cell, verb)
+        self.count_type(cell, verb)
 
     def count_type(self, cell: Cell, verb: Verb) -> None:
-        """Keep the counts by type, once more than one type was handled."""
-        if cell.only_verb is None and cell.handled == 1:
-            cell.only_verb = verb
-            return
-        cold = cell.chill()
-        counts = cold.counts
+        """Count a message of a type, when it is the first, or another than all before."""
+        counts = cell.counts
         if counts is None:
-            counts = cold.counts = [0] * (len(cell.home.behaviour.order) + 1)
+            if cell.handled == 1:
+                cell.only_verb = verb
+                return
             only = cell.only_verb
+            if only is verb:
+                return
+            counts = cell.counts = [0] * (len(cell.home.behaviour.order) + 1)
             if only is not None:
                 counts[only.index] = int(cell.handled) - 1
                 cell.only_verb = None
@@ -1228,8 +1227,6 @@ class Scheduler:
         self.current_cell = cell
         self.current_hand = hand
         hand.waits = None
-        if hand.blocking:
-            cell.waits = None
         step = hand.step
         if _CURRENT_TASKS is not None:
             _CURRENT_TASKS[loop] = hand
@@ -1269,8 +1266,6 @@ class Scheduler:
         elif isinstance(yielded, Ask):
             yielded._asyncio_future_blocking = False
             hand.waits = yielded
-            if hand.blocking:
-                cell.waits = yielded
             if yielded.state >= ANSWERED:
                 self.resume(hand)
             else:
@@ -1279,8 +1274,6 @@ class Scheduler:
         elif isinstance(yielded, Gather):
             yielded._asyncio_future_blocking = False
             hand.waits = yielded
-            if hand.blocking:
-                cell.waits = yielded
             if yielded.missing <= 0:
                 self.resume(hand)
             else:
@@ -1368,7 +1361,6 @@ class Scheduler:
         message = hand.message
         if hand.blocking:
             hand.blocking = False
-            cell.waits = None
             if cell.hand is hand:
                 cell.hand = None
                 cell.gate &= ~BUSY

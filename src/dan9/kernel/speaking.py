@@ -22,6 +22,7 @@ from dan9.base.errors import (
     UnknownMessage,
     to_form,
 )
+from dan9.base.forms import plain_of, wire_of
 from dan9.kernel.cell import Cell
 from dan9.kernel.daemon import Daemon
 from dan9.kernel.finding import Finding
@@ -190,7 +191,9 @@ class Speaking(Finding):
         ask = Ask(cell, verb, KEYWORDS, kwargs, _timeout(timeout_s))
         ask.own_id = message_id
         value = await ask
-        if verb.function is not None and verb.signature.needs_conversion:
+        if verb.function is None:
+            return plain_of(value)
+        if verb.signature.needs_conversion:
             return verb.signature.plain(value)
         return value
 
@@ -318,8 +321,8 @@ class Speaking(Finding):
         if error is None:
             value = ask.result()
             try:
-                if verb.function is not None:
-                    value = verb.signature.wire(value)
+                # An own loop has no signature: its replies are converted by what they are.
+                value = verb.signature.wire(value) if verb.function is not None else wire_of(value)
             except Dan9Error as failure:
                 error = failure
             else:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from dan9.base.errors import (
     Conflict,
-    Corrupt,
     Dan9Error,
     NotFound,
     NotSupported,
@@ -23,6 +22,7 @@ from dan9.base.errors import (
 )
 from dan9.base.events import SaveFailed, StateRestored
 from dan9.base.ports import DEFAULT_POLICY, Checkpoint, Entry, Known, StatePolicy
+from dan9.kernel import metrics
 from dan9.kernel.cell import BLOCKED, OWN_LOOP, PAUSED, Cell
 from dan9.kernel.message import ANSWERED, KEYWORDS, PENDING, PRIORITY, Ask, Message, Verb
 from dan9.kernel.scheduler import Parking
@@ -71,11 +71,6 @@ class State:
             return None
         fields: Fields = cell.home.behaviour.fields  # type: ignore[assignment]
         cold = cell.chill()
-        metrics = b""
-        if cold.own_metrics:
-            import msgspec
-
-            metrics = msgspec.msgpack.encode(cold.own_metrics)
         blob = fields.snapshot(cell.instance)
         # The message that asks for the checkpoint is counted after it: it changes nothing.
         current = self.system.scheduler.current
@@ -83,7 +78,7 @@ class State:
         cold.saved_at_handled = int(cell.handled) + asks
         cold.dirty_said = False
         return Checkpoint(
-            cell.address, fields.schema_id, blob, self.system.clock.now(), metrics=metrics
+            cell.address, fields.schema_id, blob, self.system.clock.now(), metrics=metrics.pack(cold)
         )
 
     def capture(
@@ -219,12 +214,7 @@ class State:
             setattr(instance, name, value)
         cold = cell.chill()
         if checkpoint.metrics:
-            import msgspec
-
-            try:
-                cold.own_metrics = msgspec.msgpack.decode(checkpoint.metrics, type=dict[str, float])
-            except msgspec.MsgspecError as error:
-                raise Corrupt(f"the saved metrics of {cell.address}: {error}") from None
+            metrics.unpack(cell, checkpoint.metrics)
         cold.saved_at_handled = int(cell.handled)
         cold.version = checkpoint.version
         self.system.emit(StateRestored(self.system.clock.now(), cell.address, checkpoint.version))

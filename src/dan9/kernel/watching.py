@@ -13,7 +13,7 @@ from dan9.base.duration import parse_duration
 from dan9.base.errors import BadPayload, Dan9Error, MailboxFull
 from dan9.base.events import DeadLetter, Event, LogEntry, MailboxHigh, MailboxNormal, SlowStep
 from dan9.kernel import log as logs
-from dan9.kernel.cell import WATCHED, Cell
+from dan9.kernel.cell import CROWDED, WATCHED, Cell
 from dan9.kernel.core import Core
 from dan9.kernel.lifecycle import describe_error
 from dan9.kernel.message import KEYWORDS, ORDINARY, Ask, Message
@@ -147,14 +147,13 @@ class Watching(Core):
         """Say once that a mailbox is full."""
         cold = cell.chill()
         cold.high_water = max(cold.high_water, int(cell.depth))
-        if not cold.is_high:
-            cold.is_high = True
+        if not cell.gate & CROWDED:
+            cell.gate |= CROWDED
             now = self.clock.now()
             self.emit(MailboxHigh(now, cell.address, int(cell.depth), int(cell.limit)))
 
     def mailbox_normal(self, cell: Cell) -> None:
         """Say that a mailbox that was full is half empty again."""
-        cell.chill().is_high = False
         now = self.clock.now()
         self.emit(MailboxNormal(now, cell.address, int(cell.depth), int(cell.limit)))
 

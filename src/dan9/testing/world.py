@@ -329,11 +329,11 @@ class World:
 
     def _fill(self, cell: Cell, seconds: float) -> None:
         cold = cell.chill()
-        before = cold.limit
-        cold.limit = 1
+        before = cell.limit
+        cell.limit = 1
 
         def drain() -> None:
-            cold.limit = before
+            cell.limit = before
             if cold.room is not None:
                 self.system.scheduler.let_in(cell)
 
