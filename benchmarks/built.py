@@ -2,12 +2,14 @@
 
 What stands in src/ itself may be uncompiled or stale, and a benchmark must not change that. So
 the copy is made under build/, by `hatch_build.py`, and made again only when a source has
-changed. A machine without a compiler measures the uncompiled kernel alone.
+changed. A machine without a compiler measures the uncompiled kernel alone. DAN9_BUILT=folder
+names one that was compiled before, for comparing two versions.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -20,6 +22,8 @@ RESULTS = ROOT / "build" / "benchmarks"
 
 def compiled_source() -> Path | None:
     """Return the folder to import compiled Dan9 from; None if it cannot be compiled here."""
+    if given := os.environ.get("DAN9_BUILT"):
+        return Path(given)
     sys.path.insert(0, str(ROOT))
     import hatch_build
 

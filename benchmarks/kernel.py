@@ -156,9 +156,10 @@ def erlang(folder: str) -> Spec:
 
 def contenders(folder: str) -> list[Spec]:
     """Return everybody, with those who cannot take part."""
-    plain = ROOT / "src"
+    built = compiled_source()
+    plain = built or ROOT / "src"  # the copy holds the sources too, those it was made of
     return [
-        python(OURS, "dan9_daemons", compiled_source()),
+        python(OURS, "dan9_daemons", built),
         python(PURE, "dan9_daemons", plain),
         erlang(folder),
         python(ASYNCIO, "asyncio_queues", plain, "uvloop"),

@@ -32,6 +32,8 @@ from dan9.base.frame import FrameReader, frame
 IN_FLIGHT = 100
 TEXT = "x" * 16
 LARGE = "x" * (1024 * 1024)
+PIECE = 256 * 1024
+HELLO = frame(msgspec.msgpack.encode({"hello": "dan9", "version": 1}))
 
 
 class Echo(Daemon):
@@ -129,35 +131,48 @@ def ask_frame(number: int, text: str) -> bytes:
 
 
 def sequential(server: Server, count: int, text: str) -> Result:
-    """One ask after another, by blocking clients."""
+    """One ask after another, through our blocking client."""
+    if server.kind != "node":
+        return sequential_raw(server, count, text)
     result: Result = {}
-    if server.kind == "node":
-        with connect(server.path) as client:
-            client.ask("echo", "say", text=text)
-            with server.timed(result, count):
-                for _ in range(count):
-                    answer = client.ask("echo", "say", text=text)
-            expect(answer, text)
-        return result
-    with socket.socket(socket.AF_UNIX) as raw:
-        raw.connect(server.path)
-        request = ask_frame(1, text)
+    with connect(server.path) as client:
+        client.ask("echo", "say", text=text)
         with server.timed(result, count):
             for _ in range(count):
-                raw.sendall(request)
-                got = receive(raw, len(request))
-        expect(got, request)
+                answer = client.ask("echo", "say", text=text)
+        expect(answer, text)
     return result
 
 
-def receive(raw: socket.socket, size: int) -> bytes | bytearray:
-    """Read so many bytes."""
-    first = raw.recv(size)
-    if len(first) == size:
+def sequential_raw(server: Server, count: int, text: str) -> Result:
+    """One frame after another, encoded before, through a plain socket: the server alone."""
+    result: Result = {}
+    numbers = range(1, count + 1) if text is TEXT else [1] * count
+    frames = [ask_frame(number, text) for number in numbers]
+    mark = text.encode()
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.connect(server.path)
+        if server.kind == "node":
+            raw.sendall(HELLO)
+            receive(raw)
+        with server.timed(result, count):
+            for request in frames:
+                raw.sendall(request)
+                answer = receive(raw)
+        expect(mark in answer, True)
+    return result
+
+
+def receive(raw: socket.socket) -> bytes | bytearray:
+    """Read one frame."""
+    first = raw.recv(PIECE)
+    size = int.from_bytes(first[:4], "big") + 4
+    filled = len(first)
+    if filled == size:
         return first
     buffer = bytearray(size)
-    view, filled = memoryview(buffer), len(first)
     buffer[:filled] = first
+    view = memoryview(buffer)
     while filled < size:
         some = raw.recv_into(view[filled:])
         if not some:
@@ -189,7 +204,7 @@ class Pipeline(asyncio.Protocol):
         """Greet, if that is wanted."""
         self._transport: Any = transport
         if self._greets:
-            transport.write(frame(msgspec.msgpack.encode({"hello": "dan9", "version": 1})))  # type: ignore[attr-defined]
+            self._transport.write(HELLO)
         else:
             self.is_welcome.set_result(None)
 
@@ -286,9 +301,11 @@ def on_one_core(work: Callable[[Server, int], Result]) -> Callable[[Server, int]
 def main(kind: str) -> None:
     """Be the clients of a node, or of a bare echo."""
     small, large = partial(sequential, text=TEXT), partial(sequential, text=LARGE)
+    raw = partial(sequential_raw, text=TEXT)
     workloads: dict[str, Callable[[Server, int], Result]] = {
         "sequential": small,
-        "sequential-pinned": on_one_core(small),
+        "sequential-raw": raw,
+        "sequential-raw-pinned": on_one_core(raw),
         "pipelined": on_loop(pipelined),
         "pipelined-raw": on_loop(pipelined_raw),
         "large": large,
