@@ -244,6 +244,8 @@ class Lifecycle:
         if system.wants_events:
             what = message.verb.type if message is not None else ""
             system.emit(DaemonCrashed(system.clock.now(), cell.address, text, trace, what))
+        elif not isinstance(message, Ask):  # nobody else would hear of it
+            system.logger_of(cell).error("crashed: %s", text, trace=trace)
         self.fail(cell, Reason("crashed", text, trace))
 
     def _tell_asker(self, cell: Cell, message: Message, text: str, trace: str) -> None:
