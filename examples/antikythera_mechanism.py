@@ -89,7 +89,7 @@ def eclipses(first: int, last: int, kind: str) -> list[float]:
     found = []
     while (moment := mean + month * SYNODIC_D) < end + SYNODIC_D:
         month += 1
-        if abs(astronomy.EclipticGeoMoon(astronomy.Time(moment)).lat) > 2.2:
+        if abs(astronomy.EclipticGeoMoon(astronomy.Time(moment)).lat) > 2.7:
             continue
         peak = search(astronomy.Time(moment - 1.5)).peak.ut
         if abs(peak - moment) < 1.5 and begin <= peak < end:

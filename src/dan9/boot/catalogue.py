@@ -18,6 +18,7 @@ SYSTEM: Final[Mapping[str, str]] = {
     "filesystem": "dan9.daemons.filesystem:Filesystem",
     "network": "dan9.daemons.network:Network",
     "namespace": "dan9.daemons.namespace:Namespace",
+    "router": "dan9.daemons.router:Router",
 }
 """The system daemons: name and type alike, in group `system`."""
 
@@ -30,6 +31,8 @@ SERVICE: Final = "dan9.daemons.service:Service"
 TYPES: Final[Mapping[str, str]] = {
     **SYSTEM,
     "device": "dan9.devices.device:VirtualDevice",
+    "antikythera": "dan9.antikythera.scheduler:Antikythera",
+    "pool": "dan9.daemons.pool:Pool",
     "gesture": "dan9.devices.gesture:GestureDevice",
     "sensor": "dan9.devices.sensor:Sensor",
 }
