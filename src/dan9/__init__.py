@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dan9.kernel.links import Down
     from dan9.kernel.log import log_critical, log_debug, log_error, log_info, log_warning
     from dan9.kernel.message import Message
+    from dan9.kernel.metrics import count, gauge, observe
     from dan9.kernel.ref import Ref
     from dan9.kernel.restart import Backoff
     from dan9.kernel.subscription import Subscription
@@ -90,15 +91,18 @@ _HOMES = {
     "VirtualClock": "dan9.kernel.clock",
     "connect": "dan9.edge.client",
     "connect_async": "dan9.edge.aio",
+    "count": "dan9.kernel.metrics",
     "cron": "dan9.kernel.daemon",
     "current_message": "dan9.kernel.kernel",
     "every": "dan9.kernel.daemon",
     "gather": "dan9.kernel.kernel",
+    "gauge": "dan9.kernel.metrics",
     "log_critical": "dan9.kernel.log",
     "log_debug": "dan9.kernel.log",
     "log_error": "dan9.kernel.log",
     "log_info": "dan9.kernel.log",
     "log_warning": "dan9.kernel.log",
+    "observe": "dan9.kernel.metrics",
     "on": "dan9.kernel.daemon",
 }
 
@@ -137,15 +141,18 @@ __all__ = [
     "VirtualClock",
     "connect",
     "connect_async",
+    "count",
     "cron",
     "current_message",
     "every",
     "gather",
+    "gauge",
     "log_critical",
     "log_debug",
     "log_error",
     "log_info",
     "log_warning",
+    "observe",
     "on",
 ]
 

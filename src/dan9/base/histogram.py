@@ -66,6 +66,29 @@ class Histogram:
         for index, count in other._counts.items():
             self._counts[index] = self._counts.get(index, 0) + count
 
+    def form(self) -> list[object]:
+        """Return everything as plain data; `of_form` takes it back."""
+        counts = {str(index): count for index, count in self._counts.items()}
+        return [self.sum, self.minimum, self.maximum, self._low, counts]
+
+    @classmethod
+    def of_form(cls, form: object) -> Histogram:
+        """Return the histogram that `form` described.
+
+        Raises:
+            ValueError, TypeError: It is no such form.
+        """
+        if not isinstance(form, (list, tuple)) or len(form) != 5 or not isinstance(form[4], dict):
+            raise ValueError("this is no histogram")
+        found = cls()
+        found.sum, found.minimum, found.maximum = (float(part) for part in form[:3])
+        found._low = int(form[3])
+        found._counts = {int(index): int(count) for index, count in form[4].items()}
+        found.count = found._low + sum(found._counts.values())
+        if found._low < 0 or any(count < 1 for count in found._counts.values()) or not found.count:
+            raise ValueError("a histogram counts whole values")
+        return found
+
     @property
     def mean(self) -> float:
         """The average, or 0.0 of nothing."""

@@ -558,9 +558,13 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
             with suppress(UnknownDaemon):
                 state = self.system.state_of(address)
                 metrics = self.system.metrics_of(address)
-                kinds = {name: "counter" for name in metrics if name.endswith("-total")}
-                up = state in {"running", "suspended"}
-                exposition.add_daemon(address, metrics, kinds or None, is_up=up)
+                exposition.add_daemon(
+                    address,
+                    metrics,
+                    self.system.metric_kinds_of(address),
+                    histograms=self.system.histograms_of(address),
+                    is_up=state in {"running", "suspended"},
+                )
         labels = {"node": self.system.name}
         exposition.add("dead-letters", "counter", labels, _dead_letters(self.system))
         exposition.add("messages-handled", "counter", labels, self._book.handled)

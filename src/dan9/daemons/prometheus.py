@@ -14,6 +14,7 @@ from math import isinf, isnan
 
 from dan9.base.address import SCHEME
 from dan9.base.histogram import Histogram
+from dan9.kernel.metrics import DERIVED
 
 __all__ = ["CONTENT_TYPE", "Exposition"]
 
@@ -66,16 +67,23 @@ class Exposition:
         metrics: Mapping[str, float],
         kinds: Mapping[str, str] | None = None,
         *,
+        histograms: Mapping[str, Histogram] | None = None,
         is_up: bool = True,
     ) -> None:
         """Add all metrics of one daemon.
 
         `NAME-count` is the count of messages of a type. `kinds` says of own metrics
-        whether they are a `counter`; others are gauges.
+        whether they are a `counter`; others are gauges. A histogram comes with its buckets
+        instead of what `metrics` makes of it.
         """
+        made = {f"{name}-{part}" for name in histograms or () for part in DERIVED}
         labels = _labels(address)
         self.add("up", "gauge", labels, float(is_up))
+        for name, histogram in (histograms or {}).items():
+            self.add_histogram(name, labels, histogram)
         for metric, value in metrics.items():
+            if metric in made:
+                continue
             if metric.endswith("-count") and (kinds is None or metric not in kinds):
                 message = metric.removesuffix("-count")
                 self.add("messages", "counter", {**labels, "message": message}, value)

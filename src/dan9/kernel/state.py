@@ -78,7 +78,11 @@ class State:
         cold.saved_at_handled = int(cell.handled) + asks
         cold.dirty_said = False
         return Checkpoint(
-            cell.address, fields.schema_id, blob, self.system.clock.now(), metrics=metrics.pack(cold)
+            cell.address,
+            fields.schema_id,
+            blob,
+            self.system.clock.now(),
+            metrics=metrics.pack(cold),
         )
 
     def capture(
