@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dan9.base.errors import BadPayload
-from dan9.base.schedule import ALL_LIMIT, CRON_LIMIT, Cron, Firing, Interval, Once, owed
+from dan9.base.schedule import (
+    ALL_LIMIT,
+    CRON_LIMIT,
+    Cron,
+    Firing,
+    Interval,
+    Once,
+    first_owed,
+    owed,
+)
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -171,3 +180,23 @@ def test_every_firing_is_made_good_or_counted_once(
     assert len(due) + gone == upcoming.number - 1
     assert all(firing.when <= now for firing in due)
     assert [firing.number for firing in due] == sorted({firing.number for firing in due})
+
+
+@given(st.integers(1, 50), st.integers(0, 300), st.integers(1, 40))
+def test_batches_of_owed_firings_leave_none_out(first: int, due: int, limit: int) -> None:
+    """Batch after batch, each firing that is due comes once, in order, and no other."""
+    rule = Interval(0.5, 100.0)
+    now = rule.at(first + due) - 0.25
+    found: list[int] = []
+    upcoming: Firing | None = Firing(first, rule.at(first))
+    while upcoming is not None and upcoming.when <= now:
+        batch, upcoming = first_owed(rule, upcoming, now, limit)
+        assert 1 <= len(batch) <= limit
+        found += [firing.number for firing in batch]
+    assert found == list(range(first, first + due))
+
+
+def test_what_happens_once_is_owed_once() -> None:
+    """And then there is no more."""
+    assert first_owed(Once(), Firing(1, 5.0), 9.0, 10) == ([Firing(1, 5.0)], None)
+    assert first_owed(Once(), Firing(1, 5.0), 4.0, 10) == ([], Firing(1, 5.0))

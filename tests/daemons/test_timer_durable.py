@@ -249,3 +249,25 @@ def test_ids_are_not_used_again_by_a_node_that_forgot() -> None:
             return await timer.schedule(1.0, "p", "go")
 
     assert run(lambda: main(1)) != run(lambda: main(2))
+
+
+def test_a_durable_target_is_owed_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long pause loses none: what others would miss comes too, oldest first."""
+    monkeypatch.setattr("dan9.base.schedule.ALL_LIMIT", 20)
+    monkeypatch.setattr("dan9.daemons.timer._BATCH", 7)
+    disk = Disk()
+
+    async def first(sim: System, timer: Timer) -> str:
+        await sim.spawn(Ledger, "l")
+        return await timer.schedule_repeating(1.0, "l", "go", missed="all")
+
+    task_id = disk.live(first, down_s=100.5)
+
+    async def second(sim: System, timer: Timer) -> tuple[list[str], int]:
+        ledger = await sim.spawn(Ledger, "l")
+        await asyncio.sleep(10)
+        return await ledger.told(), (await timer.stats())["missed"]
+
+    seen, missed = disk.live(second)
+    assert seen == [f"{task_id}-{number}" for number in range(1, 111)]
+    assert missed == 0

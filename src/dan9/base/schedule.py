@@ -27,13 +27,26 @@ from typing import Literal, NamedTuple, Protocol
 
 from dan9.base.errors import BadPayload
 
-__all__ = ["ALL_LIMIT", "Cron", "Firing", "Interval", "Missed", "Once", "Past", "Schedule", "owed"]
+__all__ = [
+    "ALL_LIMIT",
+    "Cron",
+    "Firing",
+    "Interval",
+    "Missed",
+    "Once",
+    "Past",
+    "Schedule",
+    "first_owed",
+    "owed",
+]
 
 Missed = Literal["once", "all", "skip"]
 """What a task owes after a pause: the latest firing, each of them, none."""
 
 ALL_LIMIT = 10_000
-"""Most firings that `all` makes good at one time; older ones are counted as missed."""
+"""Most firings that `all` makes good at one time; older ones are counted as missed.
+
+A durable target is owed every one: see `first_owed`."""
 
 CRON_LIMIT = 20_000
 """Most instants of a cron expression that are counted after a pause (0.3 s of work)."""
@@ -214,6 +227,21 @@ def owed(
         return [], firing, 0
     past = schedule.past(firing, now, {"once": 1, "all": ALL_LIMIT, "skip": 0}[missed])
     return past.due, past.upcoming, past.total - len(past.due)
+
+
+def first_owed(
+    schedule: Schedule, firing: Firing, now: float, limit: int
+) -> tuple[list[Firing], Firing | None]:
+    """Return the first `limit` firings that are due, and the one after them (None: no more).
+
+    For whoever must not miss any: what is left over is asked for again.
+    """
+    found: list[Firing] = []
+    upcoming: Firing | None = firing
+    while upcoming is not None and upcoming.when <= now and len(found) < limit:
+        found.append(upcoming)
+        upcoming = schedule.next(upcoming)
+    return found, upcoming
 
 
 @lru_cache(maxsize=64)

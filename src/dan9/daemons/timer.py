@@ -33,7 +33,7 @@ from dan9.base.errors import (
 from dan9.base.events import DaemonStarted, Event
 from dan9.base.histogram import Histogram
 from dan9.base.reasons import Reason
-from dan9.base.schedule import Firing, Missed, owed
+from dan9.base.schedule import Firing, Missed, first_owed, owed
 from dan9.daemons.clockwatch import ClockWatch
 from dan9.daemons.timetable import Reading, Task, Timetable, rule_of
 from dan9.kernel.daemon import Config, Daemon, on
@@ -45,6 +45,8 @@ _RETRY_S = 0.1
 _RETRY_DURABLE_S = 1.0
 _UNWATCHED_LOOK_S = 60.0
 _PROGRESS_S = 0.1
+_BATCH = 500
+"""Owed firings of one task that are worked out at one time."""
 
 
 class Timer(Daemon, type="timer", checkpoint="on-change"):
@@ -256,7 +258,11 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
         wait = 0.0
         try:
             while task is not None and task.when <= (present := self._present(task)):
-                firings, upcoming, lost = self._owed(task, present)
+                if task.missed == "all":  # every one, oldest first: none may be lost
+                    firings, upcoming = first_owed(rule_of(task), task.firing, present, _BATCH)
+                    lost = 0
+                else:
+                    firings, upcoming, lost = self._owed(task, present)
                 for firing in firings:
                     await self._send(task, firing)
                     task.number, task.when = rule_of(task).next(firing) or firing
