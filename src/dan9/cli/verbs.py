@@ -244,6 +244,19 @@ _ALL: Final = (
         ),
     ),
     Verb("reload", "apply a changed dan9.toml", "act:reload", "printers:reload", (_CONFIG,)),
+    Verb(
+        "sim",
+        "rehearse a system in virtual time, with faults, and say what happened",
+        "sim:sim",
+        "sim:lines",
+        (
+            _opt("file", help="a dan9.toml, or a Python file with `async def main(system)`"),
+            _opt("--for", dest="for_", default="1d", metavar="TIME", help="how long, as 30d; 1d"),
+            _opt("--seed", type=int, default=0, help="what decides whatever is left to chance; 0"),
+            _opt("--faults", default="", help="as crash:0.01,delay:0.02:2s,drop:0.001"),
+        ),
+        "Filesystem, network and processes are played in memory; no node is needed.",
+    ),
     Verb("doctor", "check the installation and the node", "doctor:doctor", "printers:doctor"),
     Verb(
         "new",
