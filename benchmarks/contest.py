@@ -165,6 +165,9 @@ def contest(
         workloads: What to run.
         say: Hears of progress.
         rounds: Overrides each workload's own number of rounds.
+
+    Returns:
+        What was found; after Ctrl-C, what was found until then.
     """
     present = {spec.name: spec for spec in specs if not spec.absent}
     running: dict[str, Contender] = {}
@@ -172,7 +175,7 @@ def contest(
     try:
         for workload in workloads:
             begun = time.monotonic()
-            found = Rounds(workload)
+            results.append(found := Rounds(workload))
             names = [name for name in workload.counts if name in present]
             if not workload.is_fresh:
                 for name in names:
@@ -191,8 +194,9 @@ def contest(
                         answer = running[name].run(alias, workload.counts[name])
                     if number or workload.is_fresh:
                         found.runs.setdefault(name, []).append(answer)
-            results.append(found)
             say(f"{workload.name}: {time.monotonic() - begun:.0f} s")
+    except KeyboardInterrupt:
+        say("interrupted")
     finally:
         for contender in running.values():
             contender.end()

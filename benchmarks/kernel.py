@@ -71,8 +71,8 @@ WORKLOADS = [
     Workload(
         "spawn-100000",
         "spawn of 100,000",
-        {OURS: 100_000, ERLANG: 100_000, PURE: 100_000, ASYNCIO: 100_000},
-        dict.fromkeys((OURS, ERLANG, PURE, ASYNCIO), "spawn"),
+        {OURS: 100_000, ERLANG: 100_000},
+        dict.fromkeys((OURS, ERLANG), "spawn"),
         is_fresh=True,
     ),
     Workload(
