@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from dan9.base.duration import parse_duration
 from dan9.base.errors import NotAllowed
 from dan9.kernel.message import MIXED, NO_ARGS, ONE_ARG, TUPLE_ARGS, Ask, Message
 
@@ -118,9 +119,10 @@ class Bound:
         ticket.carries = Message(cell, self.verb, shape, args)
         return ticket
 
-    def within(self, timeout_s: float | None) -> Bound:
-        """Return the same message with a deadline of its own, in seconds."""
-        return Bound(self.cell, self.verb, float("inf") if timeout_s is None else timeout_s)
+    def within(self, timeout_s: float | str | None) -> Bound:
+        """Return the same message with a deadline of its own: seconds, or text such as "250ms"."""
+        seconds = float("inf") if timeout_s is None else parse_duration(timeout_s)
+        return Bound(self.cell, self.verb, seconds)
 
     def __repr__(self) -> str:
         return f"<{self.verb.type} of {self.cell.address}>"

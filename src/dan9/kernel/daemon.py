@@ -101,7 +101,7 @@ class BoundHandler(Protocol[P, R_co]):
     def send(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, None]:
         """Send, waiting for room."""
 
-    def within(self, timeout_s: float | None) -> Callable[P, Coroutine[Any, Any, R_co]]:
+    def within(self, timeout_s: float | str | None) -> Callable[P, Coroutine[Any, Any, R_co]]:
         """Ask with a deadline of its own."""
 
 
@@ -733,10 +733,15 @@ def _check_name(cls: type, base: type, name: str, value: object) -> None:
     """Refuse names that are Dan9's."""
     if name == "main" and inspect.iscoroutinefunction(value):
         return
-    if name in RESERVED or (name.startswith("on_") and name not in HOOKS):
+    if name == "migrate" and inspect.isfunction(value):
+        return
+    is_hook = name.startswith("on_")
+    if name in RESERVED or name == "migrate" or (is_hook and name not in HOOKS):
         hint = "rename it"
-        if name.startswith("on_"):
+        if is_hook:
             hint = "names on_… are hooks: " + ", ".join(sorted(HOOKS))
+        elif name == "migrate":
+            hint = "it turns old state into new: a plain `def migrate(self, state)`"
         elif name == "main":
             hint = "an own loop is `async def main(self)`"
         raise BadConfig(

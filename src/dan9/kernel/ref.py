@@ -69,7 +69,7 @@ class Ref:
         type: str,
         /,
         *,
-        timeout_s: float | None = None,
+        timeout_s: float | str | None = -1.0,
         **payload: object,
     ) -> Coroutine[Any, Any, Any]:
         """Ask by name; the reply is plain data."""

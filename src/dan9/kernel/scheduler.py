@@ -1337,7 +1337,8 @@ class Scheduler:
                 hand._must_cancel = False
             return
         hand.to_throw = RuntimeError(
-            f"{hand.get_name()} awaited {future!r}, which is of another library than asyncio"
+            f"{hand.get_name()} awaited a {type(future).__name__}, "
+            "which is of another library than asyncio"
         )
         self.resume(hand)
 
@@ -1378,6 +1379,8 @@ class Scheduler:
                 self.conclude(cell, message, error)
         if cell.head is not None:
             self.make_runnable(cell)
+            if cell.gate & CLOSED:  # stopping, and keeping its queue
+                self.ports.settled(cell)
         elif cell.gate != 0:
             self.ports.settled(cell)
 
