@@ -124,7 +124,13 @@ class Control:
         cold = cell.chill()
         if cell.state in (RUNNING, SUSPENDED, STARTING) and cell.instance is not None:
             cold.commanded = True
-            await self.system.lifecycle.stop(cell, Reason("shutdown", "restart"), keep_queue=True)
+            restarting = self.system.supervision.restarting
+            restarting.add(cell)
+            try:
+                reason = Reason("shutdown", "restart")
+                await self.system.lifecycle.stop(cell, reason, keep_queue=True)
+            finally:
+                restarting.discard(cell)
         return await self.start(cell)
 
     async def restore(self, cell: Cell, version: int | str = "latest") -> dict[str, Any]:

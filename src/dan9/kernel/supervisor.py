@@ -88,6 +88,7 @@ class Supervision:
         self.system = system
         self.scheduler = system.scheduler
         self.is_going_down = False
+        self.restarting: set[Cell] = set()  # by command: their names stay taken
 
     # -- who belongs to whom -------------------------------------------------------------
 
@@ -152,7 +153,7 @@ class Supervision:
         restart = self.restart_of(cell)
         if self.is_going_down or cold.commanded:
             cold.commanded = False
-            if restart == "temporary" or cold.unsupervised:
+            if (restart == "temporary" or cold.unsupervised) and cell not in self.restarting:
                 self.forget(cell)
             return
         if parent is not None and parent.cold is not None and parent.cold.stopping is not None:
