@@ -37,7 +37,7 @@ def copied(root: Path = ROOT) -> Iterator[Path]:
 def apply(patch: Path, folder: Path, *, only_check: bool = False) -> str:
     """Apply a patch; return what git says of it, nothing if it fits."""
     done = subprocess.run(
-        ["git", "apply", *(["--check"] if only_check else []), str(patch)],
+        ["git", "apply", "-C1", *(["--check"] if only_check else []), str(patch)],
         cwd=folder,
         env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
         capture_output=True,
