@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._port: NodePort = server.port
         self._turn = server.reception.turn
         self._limits: Limits = server.limits
+        self._max_frame_bytes = server.limits.max_frame_bytes
         self._number = number
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(self._limits.max_frame_bytes)
@@ -60,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._admission: asyncio.Task[None] | None = None
         self._early: list[bytes | bytearray] = []
         self._address = ""
-        self._open: dict[int, Cancel | None] = {}
+        self._open: dict[int, Any] = {}  # request to what `cancel()` may be called on, or None
         self._out = Outbox()
         self._is_flushing = False
         self._is_full = False  # the client does not read
@@ -174,7 +175,27 @@ class Connection(asyncio.Protocol):
             return
         kind = request.kind
         if kind == "ask":
-            self._begin(self._port.wire_ask, request)
+            number = request.id
+            if number is None or request.timeout is not None or number in self._open:
+                self._begin(self._port.wire_ask, request)
+                return
+            # The usual ask, without the detours: this is the hot path.
+            self._open[number] = None
+            try:
+                handle = self._port.wire_ask(
+                    self._address,
+                    request.to,
+                    request.type,
+                    request.payload,
+                    timeout_s=-1.0,
+                    message_id=request.message_id,
+                    callback=partial(self._answer, number),
+                )
+            except Exception as error:  # see _begin
+                self._answer(number, False, to_form(error))
+                return
+            if handle is not None and number in self._open:
+                self._open[number] = handle
         elif kind == "tell":
             self._tell(request)
         elif kind == "ack":
@@ -329,13 +350,12 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, number: int, ok: bool, value: Any) -> None:
         """The callback of a request."""
-        if number not in self._open:
+        if self._open.pop(number, self) is self:
             return  # cancelled, or the connection is gone
-        del self._open[number]
         if ok:
             answer = Answer(number, value)
             try:
-                self._out.add(answer, self._limits.max_frame_bytes)
+                self._out.add(answer, self._max_frame_bytes)
             except _WRITE_ERRORS:
                 self._say(answer)  # which says why not
             if not self._is_flushing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, TypeVar
 
 from dan9.base.address import is_pattern, kebab
@@ -22,12 +23,13 @@ from dan9.base.errors import (
     UnknownMessage,
     to_form,
 )
-from dan9.base.forms import plain_of, wire_of
+from dan9.base.forms import plain_of
 from dan9.kernel.cell import Cell
 from dan9.kernel.daemon import Daemon
 from dan9.kernel.finding import Finding
 from dan9.kernel.message import IN_HAND, KEYWORDS, ORDINARY, Ask, Message, Verb
 from dan9.kernel.ref import Ref
+from dan9.kernel.wires import Wires
 
 __all__ = ["Speaking"]
 
@@ -76,7 +78,7 @@ class Speaking(Finding):
         target: object,
         type_: str,
         payload: Mapping[str, Any] | None,
-        viewer: Cell | None,
+        viewer: Cell | None = None,
         fields: dict[str, Any] | None = None,
     ) -> tuple[Cell, Verb, dict[str, Any]]:
         """Find the receiver and the verb and check the payload."""
@@ -286,6 +288,11 @@ class Speaking(Finding):
 
     # -- from a wire
 
+    @cached_property
+    def wires(self) -> Wires:
+        """What clients at wires ask of this system."""
+        return Wires(self.scheduler, self.registry, self.message_parts)
+
     def wire_ask(
         self,
         sender: str,
@@ -302,33 +309,11 @@ class Speaking(Finding):
         Returns what `cancel()` may be called on; None if the answer was given already.
         """
         try:
-            cell, verb, kwargs = self.message_parts(to, type, payload, None)
+            seconds = -1.0 if timeout_s == -1.0 else _timeout(timeout_s)
+            return self.wires.ask(sender, to, type, payload, seconds, message_id, callback)
         except Dan9Error as error:
             callback(False, to_form(error, message=type))
             return None
-        ask = Ask(cell, verb, KEYWORDS, kwargs, _timeout(timeout_s))
-        ask.own_id = message_id
-        ask.origin = sender
-        self.scheduler.submit(ask)
-        if ask.done():
-            self._wire_reply(ask, verb, callback)
-            return None
-        ask.add_done_callback(lambda done: self._wire_reply(done, verb, callback))
-        return ask
-
-    def _wire_reply(self, ask: Ask, verb: Verb, callback: Callable[[bool, object], None]) -> None:
-        error = ask.exception()
-        if error is None:
-            value = ask.result()
-            try:
-                # An own loop has no signature: its replies are converted by what they are.
-                value = verb.signature.wire(value) if verb.function is not None else wire_of(value)
-            except Dan9Error as failure:
-                error = failure
-            else:
-                callback(True, value)
-                return
-        callback(False, to_form(error, address=ask.recipient, message=ask.type))
 
     def wire_tell(
         self,
@@ -347,7 +332,7 @@ class Speaking(Finding):
         if is_pattern(to):
             self.tell(to, type, payload=payload)
             return
-        cell, verb, kwargs = self.message_parts(to, type, payload, None)
+        cell, verb, kwargs = self.wires.parts(to, type, payload)
         message = Message(cell, verb, KEYWORDS, kwargs)
         message.own_id = message_id
         message.origin = sender
@@ -366,7 +351,7 @@ class Speaking(Finding):
     ) -> Ask | None:
         """Send for a client: `callback(True, None)` once the message is queued or journalled."""
         try:
-            cell, verb, kwargs = self.message_parts(to, type, payload, None)
+            cell, verb, kwargs = self.wires.parts(to, type, payload)
         except Dan9Error as error:
             callback(False, to_form(error, message=type))
             return None
@@ -387,5 +372,5 @@ class Speaking(Finding):
         if ticket.done():
             answer(ticket)
             return None
-        ticket.add_done_callback(answer)
+        ticket.direct = answer
         return ticket
