@@ -29,7 +29,7 @@ from dan9.base.events import (
 )
 from dan9.kernel.log import LEVELS, LogHub
 
-__all__ = ["Inflow", "entry_of_event", "forward"]
+__all__ = ["TOLD", "Inflow", "entry_of_event", "forward"]
 
 _OURS = "dan9_entry"
 
@@ -107,6 +107,13 @@ def forward(entry: LogEntry) -> None:
     logging.getLogger(name).log(
         LEVELS[entry.level], "%s%s", entry.text, trace, extra={_OURS: entry}
     )
+
+
+TOLD = (
+    *(DaemonStarted, DaemonStopped, DaemonCrashed, DaemonRestarted, DaemonFailed),
+    *(RestartIntensityReached, DeadLetter, MailboxHigh, MailboxNormal, SlowStep, SaveFailed),
+)
+"""The events that become entries."""
 
 
 def entry_of_event(event: Event) -> tuple[str, str, dict[str, Any], str] | None:

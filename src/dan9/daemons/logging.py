@@ -30,7 +30,7 @@ from dan9.base.errors import (
 from dan9.base.events import Event, LogEntry
 from dan9.base.reasons import Reason
 from dan9.daemons.logfile import LogFile, LogForm, entry_form
-from dan9.daemons.logflow import Inflow, entry_of_event, forward
+from dan9.daemons.logflow import TOLD, Inflow, entry_of_event, forward
 from dan9.daemons.logkeep import refusal_of, save_entries, wanted_by
 from dan9.kernel.daemon import Config, Daemon, on
 from dan9.kernel.kernel import current_message
@@ -102,7 +102,7 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
         hub.set_levels(self.level or self.min_level, self.levels)
         hub.on_drop = self._dropping
         hub.sink = self._take
-        self._unsubscribe: Callable[[], None] = self.system.subscribe_events(self._heard)
+        self._unsubscribe: Callable[[], None] = self.system.subscribe_events(self._heard, *TOLD)
         self._inflow = Inflow(hub) if self.take_python else None
         if self._inflow is not None:
             self._inflow.open(self._least())

@@ -101,7 +101,7 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
         self._alarm: Any = None
         self._ended: list[str] = []
         self._backlog: dict[str, None] = {}
-        self._unsubscribe = self.system.subscribe_events(self._heard)
+        self._unsubscribe = self.system.subscribe_events(self._heard, DaemonStopped)
         self._plan()
 
     async def on_stop(self, reason: Reason) -> None:
@@ -442,8 +442,7 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
         return bool(others)
 
     def _heard(self, event: Event) -> None:
-        if isinstance(event, DaemonStopped):
-            self._ended.append(event.address)
+        self._ended.append(event.address)
 
     def _forget(self, address: str) -> None:
         """The daemon has ended, unless it is back already."""

@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 from dan9.base.address import SCHEME
 from dan9.base.duration import Duration
 from dan9.base.errors import BadPayload, Dan9Error, NotFound, NotSupported, Refused, UnknownDaemon
-from dan9.base.events import DaemonSpawned, DaemonStarted, Event, SaveFailed
+from dan9.base.events import DaemonStarted, Event, SaveFailed
 from dan9.base.ports import Alarm, StatePolicy, Version
 from dan9.base.reasons import Reason
 from dan9.daemons.stateform import from_form, to_form
-from dan9.daemons.statepolicy import MAX_KEEP, NEVER, Rule, effective, shown
+from dan9.daemons.statepolicy import MAX_KEEP, Rule, effective, shown
 from dan9.daemons.statesaver import Saver, answered
 from dan9.kernel.daemon import Config, Daemon, on
 
@@ -53,7 +53,6 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
     async def on_start(self) -> None:
         """Take over the policies of all daemons, those that come later too."""
         self._policies: dict[tuple[object, ...], StatePolicy] = {}
-        self._asked: tuple[str, StatePolicy] = ("", NEVER)
         self._watched: set[str] = set()
         self._intervals: dict[float, Any] = {}
         self._saver = Saver(self, self._policy_of, self.coalesce)
@@ -66,7 +65,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
             store.on_alarm = self._on_alarm
             if store.alarm.state != "ok":
                 self._on_alarm(store.alarm)
-        self._unsubscribe = system.subscribe_events(self._on_event)
+        self._unsubscribe = system.subscribe_events(self._on_started, DaemonStarted)
         for address in system.addresses():
             self._apply(address)
 
@@ -302,8 +301,6 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
     # ---- policies -------------------------------------------------------------
 
     def _policy_of(self, address: str) -> StatePolicy:
-        if address == self._asked[0]:
-            return self._asked[1]  # a spawn asks twice
         rule = self.rules.get(address)
         system: Any = self.system
         try:
@@ -317,7 +314,6 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
             policy = self._policies[key] = effective(
                 address, rule, option, interval=self.checkpoint_interval, keep=self.keep
             )
-        self._asked = (address, policy)
         return policy
 
     def _set_rule(self, address: str, rule: Rule) -> None:
@@ -325,7 +321,6 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
             self.rules.pop(address, None)
         else:
             self.rules[address] = rule
-        self._asked = ("", NEVER)
         self._apply(address)
 
     def _apply(self, address: str) -> None:
@@ -355,11 +350,8 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
 
         self._intervals[interval] = system.call_at(self.clock.monotonic() + interval, tell)
 
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, DaemonStarted):
-            self._apply(event.address)
-        elif isinstance(event, DaemonSpawned):
-            self._asked = ("", NEVER)  # the address may have another class now
+    def _on_started(self, event: Event) -> None:
+        self._apply(event.address)
 
     # ---- alarms and names -------------------------------------------------------
 

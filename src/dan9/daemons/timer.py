@@ -85,7 +85,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
         self._grace_ends: Any = None
         self._unsubscribe: Callable[[], None] | None = None
         if self.tasks:
-            self._unsubscribe = self.system.subscribe_events(self._heard)
+            self._unsubscribe = self.system.subscribe_events(self._heard, DaemonStarted)
             end = self.system.clock.monotonic() + self.grace
             self._grace_ends = self.system.call_at(end, self._end_grace)
         self._set_alarm()
@@ -494,7 +494,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
 
     def _heard(self, event: Event) -> None:
         """Something has started: it may be whom a firing waits for."""
-        if self._waiting and isinstance(event, DaemonStarted):
+        if self._waiting:
             self._wake_waiting()
 
     def _end_grace(self) -> None:

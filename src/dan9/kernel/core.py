@@ -59,6 +59,8 @@ class Core:
     held: int
     taps: dict[int, Callable[[Message], None]]
     _event_sinks: dict[int, Callable[[Event], None]]
+    _event_kinds: dict[int, tuple[type[Event], ...]]
+    _listening: dict[type[Event], tuple[Callable[[Event], None], ...]]
     slow_steps: deque[SlowStep]
     _is_quiet: bool
     _numbers: int

@@ -16,16 +16,15 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from dan9.base.address import SCHEME, segment
 from dan9.base.duration import parse_duration
 from dan9.base.errors import BadAddress, BadConfig, Dan9Error, UnknownDaemon
 from dan9.base.events import DaemonSpawned, Event, SlowStep
 from dan9.base.reasons import NORMAL, SHUTDOWN, Reason
-from dan9.kernel import links
+from dan9.kernel import links, metrics
 from dan9.kernel import log as logs
-from dan9.kernel import metrics
 from dan9.kernel.access import Rules
 from dan9.kernel.cell import (
     CLOSED,
@@ -229,6 +228,8 @@ class System(Speaking, Watching, Insight):
         self.held = 0  # messages that a test world keeps back; they count as queued
         self.taps: dict[int, Callable[[Message], None]] = {}
         self._event_sinks: dict[int, Callable[[Event], None]] = {}
+        self._event_kinds: dict[int, tuple[type[Event], ...]] = {}
+        self._listening: dict[type[Event], tuple[Callable[[Event], None], ...]] = {}
         self.slow_steps: deque[SlowStep] = deque(maxlen=100)
         self.host: object = None  # boot keeps what it needs to end here
         self.watchdog = Watchdog(self)
@@ -372,9 +373,15 @@ class System(Speaking, Watching, Insight):
             cell.gate |= WATCHED
         return cell
 
+    @overload
+    async def spawn(self, cls: type[D], name: str, **options: Any) -> D: ...
+    @overload
+    async def spawn(
+        self, cls: Callable[..., Coroutine[Any, Any, Any]], name: str, **options: Any
+    ) -> Ref: ...
     async def spawn(
         self,
-        cls: type[D] | Callable[[Any], Coroutine[Any, Any, Any]],
+        cls: type[D] | Callable[..., Coroutine[Any, Any, Any]],
         name: str,
         *,
         group: str = "default",
@@ -388,7 +395,7 @@ class System(Speaking, Watching, Insight):
         allow: list[dict[str, Any]] | None = None,
         keep: bool = False,
         **config: Any,
-    ) -> D:
+    ) -> D | Ref:
         """Make a daemon, start it, and return a ref when it is ready.
 
         Args:
@@ -442,7 +449,7 @@ class System(Speaking, Watching, Insight):
         except BaseException:
             self.forget(cell)
             raise
-        if self.wants_events:
+        if self.wants(DaemonSpawned):
             self.emit(DaemonSpawned(self.clock.now(), cell.address, self.supervisor_of(cell)))
         if start:
             parking = self.lifecycle.begin(cell)

@@ -216,7 +216,7 @@ class Lifecycle:
                         system.clock.now(), cell.address, cold.restarts, 0.0, cold.last_error
                     )
                 )
-            else:
+            elif system.wants(DaemonStarted):
                 system.emit(DaemonStarted(system.clock.now(), cell.address, 0.0))
         self.scheduler.make_runnable(cell)
 

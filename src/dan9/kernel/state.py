@@ -221,7 +221,9 @@ class State:
             metrics.unpack(cell, checkpoint.metrics)
         cold.saved_at_handled = int(cell.handled)
         cold.version = checkpoint.version
-        self.system.emit(StateRestored(self.system.clock.now(), cell.address, checkpoint.version))
+        if self.system.wants(StateRestored):
+            now = self.system.clock.now()
+            self.system.emit(StateRestored(now, cell.address, checkpoint.version))
 
     async def load(self, cell: Cell, version: int | str) -> dict[str, Any]:
         """Load a version into the running incarnation."""

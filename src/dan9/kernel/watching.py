@@ -45,20 +45,47 @@ class Watching(Core):
         """True if anybody listens to events."""
         return bool(self._event_sinks)
 
-    def subscribe_events(self, callback: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `callback(event)` for every event; returns how to stop that."""
+    def wants(self, kind: type[Event]) -> bool:
+        """True if anybody listens to events of this class: making one takes a microsecond."""
+        return bool(self._listeners(kind))
+
+    def _listeners(self, kind: type[Event]) -> tuple[Callable[[Event], None], ...]:
+        found = self._listening.get(kind)
+        if found is None:
+            heard: list[Callable[[Event], None]] = []
+            for number, callback in self._event_sinks.items():
+                kinds = self._event_kinds.get(number)
+                if kinds is None or issubclass(kind, kinds):
+                    heard.append(callback)
+            found = self._listening[kind] = tuple(heard)
+        return found
+
+    def subscribe_events(
+        self, callback: Callable[[Event], None], *kinds: type[Event]
+    ) -> Callable[[], None]:
+        """Call `callback(event)` for every event of these classes; returns how to stop that.
+
+        Args:
+            callback: Is called on the loop.
+            kinds: Classes of events; none: all of them.
+        """
         number = self.next_number()
         self._event_sinks[number] = callback
+        if kinds:
+            self._event_kinds[number] = kinds
+        self._listening.clear()
         self._is_quiet = False
 
         def unsubscribe() -> None:
             self._event_sinks.pop(number, None)
+            self._event_kinds.pop(number, None)
+            self._listening.clear()
 
         return unsubscribe
 
     def emit(self, event: Event) -> None:
         """Tell the listeners; one that raises is logged and stays."""
-        for callback in list(self._event_sinks.values()):
+        for callback in self._listeners(type(event)):
             try:
                 callback(event)
             except Exception as error:
