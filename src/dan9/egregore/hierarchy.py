@@ -1,0 +1,228 @@
+"""Hierarchy: work is split over the workers, and the results become one.
+
+Each worker has one item in hand and takes the next when it has answered: the slow do not
+hold the fast. An item whose worker fell goes back to the others. A result enters the
+reduction when its reply came, and only the first: exactly once, though the work may be begun
+more often. A worker that is itself an egregore gets as many items as it has members.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from dan9.base.errors import BadPayload, Dan9Error, NotRunning, Refused, TimedOut
+from dan9.egregore.core import Egregore, Pattern, described
+from dan9.kernel.daemon import Config
+
+__all__ = ["Hierarchy", "HierarchyPattern", "ItemFailed"]
+
+_REST_S = 0.05  # between looks at a worker that is being restarted, while there is work
+_NOBODY_S = 10.0  # without any worker for so long, the work is given up
+
+
+class ItemFailed(Refused):
+    """An item brought down every worker that took it up."""
+
+    code = "item-failed"
+
+
+def _sum(results: list[Any]) -> Any:
+    total: Any = 0
+    for result in results:
+        total += result
+    return total
+
+
+def _merge(results: list[Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for result in results:
+        if not isinstance(result, dict):
+            raise BadPayload(f"{result!r} cannot be merged", hint="workers must reply maps")
+        merged.update(result)
+    return merged
+
+
+REDUCE: dict[str, Callable[[list[Any]], Any]] = {"list": list, "sum": _sum, "merge": _merge}
+
+
+class _Job:
+    """Items on their way to results."""
+
+    def __init__(self, type_: str, items: list[Any], rest: dict[str, Any]) -> None:
+        self.type = type_
+        self.items = items
+        self.rest = rest
+        self.queue = deque(range(len(items)))
+        self.results: dict[int, Any] = {}
+        self.attempts: dict[int, int] = {}
+        self.error: Dan9Error | None = None
+        self.done = asyncio.Event()
+        self.workers: dict[str, asyncio.Task[None]] = {}
+        if not items:
+            self.done.set()
+
+
+class HierarchyPattern(Pattern):
+    """Splits items over the workers, or gives the whole to one that is idle."""
+
+    def __init__(self, owner: Egregore) -> None:
+        super().__init__(owner)
+        self.jobs: list[_Job] = []
+        self.busy: dict[str, int] = {}
+
+    async def broadcast(self, type_: str, payload: dict[str, Any], options: dict[str, Any]) -> Any:
+        """Return the reduced results, or the one worker's reply."""
+        if "items" not in payload:
+            return await self._delegate(type_, payload)
+        reduce = REDUCE.get(options["reduce"])
+        if reduce is None:
+            raise BadPayload(
+                f"reduce is {options['reduce']!r}",
+                hint="one of " + ", ".join(REDUCE),
+                at="payload.reduce",
+            )
+        items = payload["items"]
+        if not isinstance(items, list):
+            raise BadPayload("items is no list", at="payload.items")
+        job = _Job(type_, items, {key: value for key, value in payload.items() if key != "items"})
+        if not self.owner._members and items:
+            raise NotRunning("the hierarchy has no workers", hint="add some")
+        self.jobs.append(job)
+        try:
+            for member in list(self.owner._members):
+                self._hire(job, member)
+            await job.done.wait()
+        finally:
+            self.jobs.remove(job)
+            for task in list(job.workers.values()):
+                task.cancel()
+            await asyncio.gather(*job.workers.values(), return_exceptions=True)
+        if job.error is not None:
+            raise job.error
+        return reduce([job.results[number] for number in range(len(items))])
+
+    def joined(self, member: str) -> None:
+        """A worker that joins takes part in what is under way."""
+        for job in self.jobs:
+            self._hire(job, member)
+
+    def left(self, member: str) -> None:
+        """Without any worker left, work is given up."""
+        if not self.owner._members:
+            for job in self.jobs:
+                self._fail(job, NotRunning("the last worker has left", hint="add some"))
+
+    def status(self) -> dict[str, object]:
+        """Add the items that wait and those in hand."""
+        return {
+            "items-waiting": sum(len(job.queue) for job in self.jobs),
+            "items-in-hand": sum(self.busy.values()),
+        }
+
+    def _hire(self, job: _Job, member: str) -> None:
+        if member not in job.workers:
+            job.workers[member] = asyncio.ensure_future(self._work(job, member))
+
+    async def _work(self, job: _Job, member: str) -> None:
+        """Have one worker take item after item."""
+        owner = self.owner
+        down_s = 0.0
+        while not job.done.is_set() and member in owner._members:
+            if not job.queue or not owner.runs(member):
+                down_s = down_s + _REST_S if not owner.running() else 0.0
+                if down_s > _NOBODY_S:
+                    self._fail(job, NotRunning("no worker has run for 10 s"))
+                await owner.sleep(_REST_S)
+                continue
+            down_s = 0.0
+            await self._one(job, member)
+
+    async def _one(self, job: _Job, member: str) -> None:
+        owner = self.owner
+        cell = owner._members[member]
+        is_group = issubclass(cell.home.behaviour.cls, Egregore)
+        size = max(1, len(getattr(cell.instance, "_members", ()))) if is_group else 1
+        numbers = [job.queue.popleft() for _ in range(min(size, len(job.queue)))]
+        items = [job.items[number] for number in numbers]
+        self.busy[member] = self.busy.get(member, 0) + len(numbers)
+        results: list[Any] | None = None
+        try:
+            if is_group:
+                say = {"type": job.type, "payload": {**job.rest, "items": items}}
+                results = await owner.ask(member, "broadcast", payload=say, timeout_s=None)
+            else:
+                say = {**job.rest, "item": items[0]}
+                results = [await owner.ask(member, job.type, payload=say)]
+        except (NotRunning, TimedOut) as error:
+            self._again(job, numbers, error)
+        except Refused as error:
+            self._fail(job, error)
+        except Dan9Error as error:
+            self._again(job, numbers, error)
+        finally:
+            self.busy[member] -= len(numbers)
+            if results is None:
+                job.queue.extendleft(
+                    number
+                    for number in reversed(numbers)
+                    if number not in job.results and number not in job.queue
+                )
+        for number, result in zip(numbers, results or [], strict=False):
+            job.results.setdefault(number, result)
+        if len(job.results) == len(job.items):
+            job.done.set()
+
+    def _again(self, job: _Job, numbers: list[int], error: Dan9Error) -> None:
+        """Count an attempt that failed; an item that fells worker after worker is given up."""
+        if isinstance(error, NotRunning):
+            return  # nobody took it up
+        for number in numbers:
+            attempts = job.attempts[number] = job.attempts.get(number, 0) + 1
+            limit = getattr(self.owner, "attempts", 10)
+            if attempts >= limit:
+                text = f"item {number} failed {attempts} times, last: {described(error)}"
+                self._fail(job, ItemFailed(text, hint="raise attempts, or mend the item"))
+
+    def _fail(self, job: _Job, error: Dan9Error) -> None:
+        job.error = job.error or error
+        job.done.set()
+
+    async def _delegate(self, type_: str, payload: dict[str, Any]) -> Any:
+        """Give the whole to a worker that is idle, or else the least busy; again if it falls."""
+        owner = self.owner
+        attempts = 0
+        while True:
+            running = owner.running()
+            if not running:
+                attempts += 1
+                if attempts * _REST_S > _NOBODY_S or not owner._members:
+                    raise NotRunning("the hierarchy has no worker that runs", hint="add some")
+                await owner.sleep(_REST_S)
+                continue
+            member = min(running, key=lambda one: self.busy.get(one, 0))
+            self.busy[member] = self.busy.get(member, 0) + 1
+            try:
+                return await owner.ask(member, type_, payload=payload)
+            except Refused as error:
+                if not isinstance(error, NotRunning):
+                    raise
+            except TimedOut:
+                raise
+            except Dan9Error as error:
+                attempts += 1
+                if attempts >= getattr(owner, "attempts", 10):
+                    text = f"{type_} failed {attempts} times, last: {described(error)}"
+                    raise ItemFailed(text) from None
+            finally:
+                self.busy[member] -= 1
+
+
+class Hierarchy(Egregore, type="egregore"):
+    """An egregore that splits work over its members and reduces what they answer."""
+
+    archetype: Config[str] = "hierarchy"
+    attempts: Config[int] = 10
+    """How often an item may bring a worker down before it is given up."""
