@@ -121,6 +121,7 @@ class Contender:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            process_group=0,  # Ctrl-C is ours to answer
         )
         self.spec = spec
         self.workloads: set[str] = set(self._read()["ready"])
