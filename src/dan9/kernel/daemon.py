@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dan9.kernel.kernel import System
     from dan9.kernel.links import Down
     from dan9.kernel.log import Logger
+    from dan9.kernel.ref import Ref
 
 __all__ = ["RESERVED", "Config", "Daemon", "cron", "every", "on"]
 
@@ -212,12 +213,22 @@ def parse_duration_or(value: float | str) -> float:
     return parse_duration(value)
 
 
+# Two of these are for handlers with **fields, which might hold a `self` for all mypy knows,
+# so that those with Concatenate do not fit. It calls them unreachable all the same.
 @overload
-def on(
+def on(  # type: ignore[overload-overlap]
     function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R_co]], /
 ) -> Handler[P, R_co]: ...
 @overload
+def on(  # type: ignore[overload-cannot-match]
+    function: Callable[..., Coroutine[Any, Any, R_co]], /
+) -> Handler[..., R_co]: ...
+@overload
 def on(function: Callable[Concatenate[Any, P], R_co], /) -> Handler[P, R_co]: ...
+@overload
+def on(  # type: ignore[overload-cannot-match]
+    function: Callable[..., R_co], /
+) -> Handler[..., R_co]: ...
 @overload
 def on(
     *,
@@ -247,11 +258,19 @@ def on(function: Any = None, /, **options: Any) -> Any:
 
 class _Mark(Protocol):
     @overload
-    def __call__(
+    def __call__(  # type: ignore[overload-overlap]
         self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R_co]], /
     ) -> Handler[P, R_co]: ...
     @overload
+    def __call__(  # type: ignore[overload-cannot-match]
+        self, function: Callable[..., Coroutine[Any, Any, R_co]], /
+    ) -> Handler[..., R_co]: ...
+    @overload
     def __call__(self, function: Callable[Concatenate[Any, P], R_co], /) -> Handler[P, R_co]: ...
+    @overload
+    def __call__(  # type: ignore[overload-cannot-match]
+        self, function: Callable[..., R_co], /
+    ) -> Handler[..., R_co]: ...
 
 
 def _marked(options: dict[str, Any], function: Callable[..., Any]) -> Handler[Any, Any]:
@@ -322,13 +341,9 @@ def _threaded(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _universal(kind: int) -> Callable[[Any], Any]:
+def _universal(kind: int) -> _Mark:
     """Mark a message that every daemon answers."""
-
-    def mark(function: Callable[..., Any]) -> Handler[Any, Any]:
-        return Handler(function, kind=kind)
-
-    return mark
+    return functools.partial(_marked, {"kind": kind})
 
 
 class Daemon:
@@ -473,7 +488,13 @@ class Daemon:
             **fields,
         )
 
-    def spawn(self, cls: type[D], name: str, **options: Any) -> Coroutine[Any, Any, D]:
+    @overload
+    def spawn(self, cls: type[D], name: str, **options: Any) -> Coroutine[Any, Any, D]: ...
+    @overload
+    def spawn(
+        self, cls: Callable[..., Coroutine[Any, Any, Any]], name: str, **options: Any
+    ) -> Coroutine[Any, Any, Ref]: ...
+    def spawn(self, cls: Any, name: str, **options: Any) -> Any:
         """Spawn a child: this daemon supervises it and takes it along."""
         options.setdefault("group", self.group)
         options.setdefault("supervisor", self._d9_cell)

@@ -455,7 +455,7 @@ class System(Speaking, Watching, Insight):
             parking = self.lifecycle.begin(cell)
             if parking is not None:
                 await parking
-        return Ref(cell)  # type: ignore[return-value]
+        return Ref(cell)
 
     def _place(self, cell: Cell, supervisor: object) -> None:
         """Put a new daemon under its supervisor."""
