@@ -50,6 +50,12 @@ def pack(args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[int, obje
 class Bound:
     """One message of one daemon, ready to be said."""
 
+    __slots__ = (
+        "cell",
+        "timeout_s",
+        "verb",
+    )
+
     def __init__(self, cell: Cell, verb: Verb, timeout_s: float = -1.0) -> None:
         self.cell = cell
         self.verb = verb

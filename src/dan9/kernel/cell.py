@@ -90,6 +90,8 @@ POLICIES: Final = ("wait", "refuse", "drop-oldest", "drop-newest")
 class Runnable:
     """What the run queue holds: cells with messages, and hands to be resumed."""
 
+    __slots__ = ("run_next",)
+
     def __init__(self) -> None:
         self.run_next: Runnable | None = None
 
@@ -208,6 +210,26 @@ class Cold:
 class Cell(Runnable):
     """One daemon: who it is, what waits for it, what it is doing."""
 
+    __slots__ = (
+        "cold",
+        "counts",
+        "depth",
+        "gate",
+        "hand",
+        "handled",
+        "head",
+        "home",
+        "instance",
+        "limit",
+        "name",
+        "run_from",
+        "run_verb",
+        "serial",
+        "started_at",
+        "state",
+        "tail",
+    )
+
     def __init__(self, home: Home, name: str) -> None:
         self.run_next = None
         self.home = home
@@ -221,8 +243,11 @@ class Cell(Runnable):
         self.instance: object = None
         self.hand: Hand | None = None  # the handler that blocks it
         self.handled: i64 = 0
-        self.only_verb: Verb | None = None  # set while all handled so far were of one type
-        self.counts: list[int] | None = None  # then: how many, by verb index
+        # Counts by type, as runs: since `run_from` all handled were of `run_verb`; what was
+        # before is in `counts`, by verb index, once there was a second type.
+        self.run_verb: Verb | None = None
+        self.run_from: i64 = 0
+        self.counts: list[int] | None = None
         self.serial: i64 = 0
         self.started_at: float = -1.0  # when it last became ready; below 0: never
         self.cold: Cold | None = None

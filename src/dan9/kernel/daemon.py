@@ -652,7 +652,6 @@ def _make_behaviour(cls: type[Daemon], options: dict[str, Any]) -> None:
     behaviour.has_main = "main" in dir(cls)
     behaviour.has_init = cls.__init__ is not object.__init__
     _check_shape(cls, behaviour)
-    _check_shape(cls, behaviour)
     behaviour.has_mutable = bool(cls._d9_fields.fresh()) or bool(cls._d9_fields.required)
     behaviour.has_on_stop = cls.on_stop is not Daemon.on_stop
     behaviour.has_state = bool(cls._d9_fields.state)
@@ -714,23 +713,6 @@ def _handlers(cls: type[Daemon]) -> dict[str, Handler[Any, Any]]:
             )
         types[handler.type] = name
     return found
-
-
-def _check_shape(cls: type[Daemon], behaviour: Behaviour) -> None:
-    """Refuse an `__init__` that wants arguments, and an own loop that is to be durable."""
-    if behaviour.has_init:
-        try:
-            inspect.signature(cls.__init__).bind(None)
-        except TypeError as error:
-            raise BadConfig(
-                f"{cls.__name__}.__init__ takes no arguments: {error}",
-                hint="declare `x: Config[int]` and spawn with x=…; make attributes in on_start",
-            ) from None
-    if behaviour.has_main and behaviour.durable:
-        raise BadConfig(
-            f"{cls.__name__} has an own loop and cannot be durable",
-            hint="the journal follows handlers: drop main(), or durable=True",
-        )
 
 
 def _check_shape(cls: type[Daemon], behaviour: Behaviour) -> None:

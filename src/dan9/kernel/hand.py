@@ -39,7 +39,32 @@ class Hand(Runnable):
         done_with: Called with (value, error) when a hook ends; None for handlers.
     """
 
-    _asyncio_future_blocking: bool = False  # in the class: see Ask
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_cancel_message",
+        "_fut_waiter",
+        "_must_cancel",
+        "_num_cancels_requested",
+        "began",
+        "blocking",
+        "callbacks",
+        "cell",
+        "context",
+        "coroutine",
+        "done_with",
+        "ended",
+        "error",
+        "kept",
+        "message",
+        "pristine",
+        "queued",
+        "result_",
+        "run",
+        "step",
+        "to_throw",
+        "trampoline",
+        "waits",
+    )
 
     def __init__(
         self,
@@ -49,6 +74,8 @@ class Hand(Runnable):
         done_with: Callable[[object, BaseException | None], None] | None,
     ) -> None:
         self.run_next = None
+        # A slot, so that `asyncio.isfuture` says the same compiled and uncompiled.
+        self._asyncio_future_blocking = False
         self.cell = cell
         self.message = message
         self.coroutine = coroutine

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dan9.base.address import SCHEME, kebab
 from dan9.base.errors import BadPayload, NotFound
 from dan9.kernel import metrics
-from dan9.kernel.cell import STATE_NAMES, Cell
+from dan9.kernel.cell import RUNNING, STATE_NAMES, Cell
 from dan9.kernel.finding import Finding
 from dan9.kernel.message import Ask, Gather
 from dan9.kernel.scheduler import Parking
@@ -92,14 +93,13 @@ class Insight(Finding):
 
     def counts_of(self, cell: Cell) -> dict[str, int]:
         """Return how many messages of each type a daemon has handled."""
-        counts = cell.counts
-        if counts is not None:
-            found = {verb.type: counts[verb.index] for verb in cell.home.behaviour.order}
-            found["other"] = counts[len(cell.home.behaviour.order)]
-            return {type_: count for type_, count in found.items() if count}
-        if cell.only_verb is not None and cell.handled:
-            return {cell.only_verb.type: int(cell.handled)}
-        return {}
+        order = cell.home.behaviour.order
+        counts = list(cell.counts) if cell.counts is not None else [0] * (len(order) + 1)
+        if cell.run_verb is not None:
+            counts[cell.run_verb.index] += int(cell.handled - cell.run_from)
+        found = {verb.type: counts[verb.index] for verb in order}
+        found["other"] = counts[len(order)]
+        return {type_: count for type_, count in found.items() if count}
 
     def metrics_of(self, target: object) -> dict[str, float]:
         """Return every metric of a daemon by name."""
@@ -191,6 +191,24 @@ class Insight(Finding):
             alive = set(self.registry.cells())
             self._changed_at = {cell: at for cell, at in seen.items() if cell in alive}
         return now, changed
+
+    def dirty_parts(self, size: int = 5_000) -> Iterator[list[str]]:
+        """Yield, part by part, running daemons with state that handled a message since saved.
+
+        A part looks at `size` daemons; between two of them the node may do something else.
+        """
+        tables = {id(home.names): home.names for home in self.registry.homes.values()}
+        for names in list(tables.values()):
+            cells = list(names.values())
+            for start in range(0, len(cells), size):
+                found: list[str] = []
+                for cell in cells[start : start + size]:
+                    handled: int = cell.handled
+                    if handled and cell.state == RUNNING and cell.home.behaviour.has_state:
+                        cold = cell.cold
+                        if cold is None or handled > cold.saved_at_handled:
+                            found.append(cell.address)
+                yield found
 
     def waits(self) -> list[dict[str, Any]]:
         """Return who waits on whom and since when: [{address, message, on, since}]."""

@@ -420,7 +420,10 @@ class System(Speaking, Watching, Insight):
         """
         if self._is_quiet and start and supervisor is None and not config:
             plain = not (restart or spec or mailbox or policy or clock or allow or keep)
-            ref = self.registry.quick(cls, group, name, Ref) if plain else None  # type: ignore[arg-type]
+            behaviour = getattr(cls, "_d9_behaviour", None) if plain else None
+            ref = None
+            if behaviour is not None:
+                ref = self.registry.quick(behaviour, cls, group, name, Ref)  # type: ignore[arg-type]
             if ref is not None:
                 return ref  # type: ignore[return-value]
         function: object = None

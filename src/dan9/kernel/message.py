@@ -131,6 +131,19 @@ class Verb:
 class Rare:
     """What few messages have, so that most need not carry the room for it."""
 
+    __slots__ = (
+        "callbacks",
+        "carries",
+        "direct",
+        "entry",
+        "journalled",
+        "own_id",
+        "room_of",
+        "steps",
+        "timer",
+        "trace",
+    )
+
     def __init__(self) -> None:
         self.own_id: str | None = None
         self.trace: str | None = None
@@ -148,6 +161,19 @@ class Rare:
 @mypyc_attr(allow_interpreted_subclasses=False)
 class Message:
     """One message on its way, queued, or in hand."""
+
+    __slots__ = (
+        "args",
+        "cell",
+        "next",
+        "origin",
+        "rare",
+        "sent_at",
+        "serial",
+        "shape",
+        "until",
+        "verb",
+    )
 
     def __init__(self, cell: Cell, verb: Verb, shape: int, args: object) -> None:
         self.next: Message | None = None
@@ -310,11 +336,23 @@ class Ask(Message):
         Refused: The daemon said no, by name.
     """
 
-    # In the class, so that `asyncio.isfuture` says the same compiled and uncompiled.
-    _asyncio_future_blocking: bool = False
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "bucket",
+        "earlier",
+        "gather",
+        "later",
+        "parent",
+        "result_",
+        "state",
+        "timeout_s",
+        "waiter",
+    )
 
     def __init__(self, cell: Cell, verb: Verb, shape: int, args: object, timeout_s: float) -> None:
         super().__init__(cell, verb, shape, args)
+        # A slot, so that `asyncio.isfuture` says the same compiled and uncompiled.
+        self._asyncio_future_blocking = False
         self.state: int = NEW
         self.timeout_s = timeout_s
         self.result_: object = None
@@ -471,6 +509,10 @@ class Ask(Message):
             timeout_s=self.timeout_s,
         )
 
+    def in_gather(self) -> bool:
+        """True while a gather waits for it. A call, so that mypyc looks again."""
+        return self.gather is not None
+
     def no_room(self) -> MailboxFull:
         """Return the error of a mailbox that refuses."""
         return mailbox_full(self)
@@ -483,10 +525,20 @@ class Gather:
     `await gather(asks)` sends them all, then waits; the results come in the order given.
     """
 
-    _asyncio_future_blocking: bool = False  # as in Ask
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "asks",
+        "callbacks",
+        "missing",
+        "return_errors",
+        "steps",
+        "waiter",
+    )
 
     def __init__(self, asks: list[Ask], return_errors: bool) -> None:
         self.asks = asks
+        # A slot, so that `asyncio.isfuture` says the same compiled and uncompiled.
+        self._asyncio_future_blocking = False
         self.return_errors = return_errors
         self.missing: int = 0
         self.waiter: Hand | None = None
@@ -507,7 +559,7 @@ class Gather:
                 ask.gather = self
                 self.missing += 1
                 ask.begin()
-                if ask.state >= ANSWERED and ask.gather is not None:
+                if ask.state >= ANSWERED and ask.in_gather():
                     ask.gather = None  # refused at once; `settle` has not counted it
                     self.missing -= 1
 

@@ -22,7 +22,7 @@ __all__ = ["Registry"]
 
 def is_plain(name: str) -> bool:
     """True for the names that need no closer look: lower-case letters and digits."""
-    return len(name) <= 63 and name.isascii() and name.isalnum() and name == name.lower()
+    return len(name) <= 63 and name.isascii() and name.isalnum() and name.islower()
 
 
 @final
@@ -51,7 +51,9 @@ class Registry:
             self.homes[key] = home
         return home
 
-    def quick(self, cls: type, group: str, name: str, ref_class: type) -> object:
+    def quick(
+        self, behaviour: Behaviour, cls: type, group: str, name: str, ref_class: type
+    ) -> object:
         """Spawn a daemon whose start takes no code, and return a ref; None if it is another.
 
         The whole of spawning in one compiled function: a million daemons at once is what
@@ -62,8 +64,7 @@ class Registry:
             AddressInUse: The name is taken.
             BadAddress: It is no legal segment.
         """
-        behaviour: Behaviour | None = cls.__dict__.get("_d9_behaviour")
-        if behaviour is None or not behaviour.is_quick:
+        if behaviour.cls is not cls or not behaviour.is_quick:
             return None
         scheduler = self.scheduler
         home = behaviour.last_home

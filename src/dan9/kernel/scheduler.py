@@ -185,10 +185,22 @@ class Parking:
     `await parking` gives `value` once `release(value)` was called, or raises.
     """
 
-    _asyncio_future_blocking: bool = False  # in the class: see Ask
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "callbacks",
+        "error",
+        "is_done",
+        "on_cancel",
+        "scheduler",
+        "steps",
+        "value",
+        "waiter",
+    )
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
+        # A slot, so that `asyncio.isfuture` says the same compiled and uncompiled.
+        self._asyncio_future_blocking = False
         self.is_done = False
         self.value: object = None
         self.error: BaseException | None = None
@@ -306,6 +318,11 @@ class Parking:
 class Bucket:
     """The asks whose deadlines fall into the same quarter of a second."""
 
+    __slots__ = (
+        "first",
+        "start",
+    )
+
     def __init__(self, start: float) -> None:
         self.start = start
         self.first: Ask | None = None
@@ -320,6 +337,50 @@ class Scheduler:
         ports: The kernel around it.
         run_id: What message ids of this run begin with.
     """
+
+    __slots__ = (
+        "buckets",
+        "budget",
+        "clock",
+        "control",
+        "current",
+        "current_cell",
+        "current_hand",
+        "dead",
+        "default_timeout_s",
+        "duplicated",
+        "entered",
+        "foreign",
+        "foreign_wanted",
+        "handled",
+        "hot",
+        "in_turn",
+        "is_watched",
+        "late",
+        "loop",
+        "monotonic",
+        "nobody",
+        "now",
+        "one_thread",
+        "outside",
+        "pool",
+        "ports",
+        "run_first",
+        "run_id",
+        "run_last",
+        "sent",
+        "serial",
+        "shuffle",
+        "spare",
+        "stepping_watched",
+        "steps",
+        "thread",
+        "timer_armed",
+        "timer_armed_for",
+        "timers",
+        "turns",
+        "wanted",
+    )
 
     def __init__(self, clock: Clock, ports: Ports, run_id: str, outside: str) -> None:
         self.clock = clock
@@ -349,6 +410,7 @@ class Scheduler:
         self.budget: int = 0
         self.pool: list[object] = []
         self.spare: Hand | None = None
+        self.entered: Hand | None = None  # asyncio's current task, during a turn
         self.nobody: Cell = None  # type: ignore[assignment]  # whose the spare hand is meanwhile
         # what came from other threads
         self.foreign: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
@@ -898,7 +960,8 @@ class Scheduler:
             self.current = None
             self.current_cell = None
             self.current_hand = None
-            if _CURRENT_TASKS is not None:
+            if _CURRENT_TASKS is not None and self.entered is not None:
+                self.entered = None
                 _CURRENT_TASKS.pop(loop, None)
             if self.run_first is not None or self.control:
                 self.want_turn()
@@ -989,7 +1052,7 @@ class Scheduler:
         self.current_cell = cell
         self.steps += 1
         began = 0.0
-        if self.steps & SAMPLED == 0 and cell.handled > SAMPLED:
+        if self.handled & SAMPLED == 0 and cell.handled > SAMPLED:
             began = self.monotonic()
         shape = message.shape
         try:
@@ -1036,11 +1099,8 @@ class Scheduler:
         self.handled += 1
         cell.handled += 1
         verb = message.verb
-        counts = cell.counts
-        if counts is not None:
-            counts[verb.index] += 1
-        elif cell.only_verb is not verb:
-            self.count_type(cell, verb)
+        if cell.run_verb is not verb:
+            self.begin_run(cell, verb)
         if cell.gate & WATCHED:
             value = self.ports.handled(cell, message, value)
             if value is DEFERRED:
@@ -1055,23 +1115,20 @@ class Scheduler:
         """Count a handled message."""
         self.handled += 1
         cell.handled += 1
-        self.count_type(cell, verb)
+        if cell.run_verb is not verb:
+            self.begin_run(cell, verb)
 
-    def count_type(self, cell: Cell, verb: Verb) -> None:
-        """Count a message of a type, when it is the first, or another than all before."""
-        counts = cell.counts
-        if counts is None:
-            if cell.handled == 1:
-                cell.only_verb = verb
-                return
-            only = cell.only_verb
-            if only is verb:
-                return
-            counts = cell.counts = [0] * (len(cell.home.behaviour.order) + 1)
-            if only is not None:
-                counts[only.index] = int(cell.handled) - 1
-                cell.only_verb = None
-        counts[verb.index] += 1
+    def begin_run(self, cell: Cell, verb: Verb) -> None:
+        """Count a message of another type than the one handled before."""
+        before = cell.run_verb
+        length = cell.handled - 1 - cell.run_from
+        if before is not None and length > 0:
+            counts = cell.counts
+            if counts is None:
+                counts = cell.counts = [0] * (len(cell.home.behaviour.order) + 1)
+            counts[before.index] += int(length)
+        cell.run_verb = verb
+        cell.run_from = cell.handled - 1
 
     def raised(self, cell: Cell, message: Message, error: BaseException) -> None:
         """A handler raised: a refusal is an answer, anything else a crash."""
@@ -1133,7 +1190,9 @@ class Scheduler:
         step = hand.step
         assert step is not None
         if _CURRENT_TASKS is not None:
-            _CURRENT_TASKS[self.loop] = hand
+            if self.entered is not hand:
+                self.entered = hand
+                _CURRENT_TASKS[self.loop] = hand
             yielded = hand.run(step, hand)
         else:
             yielded = self.step_entered(hand, step, hand)
@@ -1228,7 +1287,8 @@ class Scheduler:
         self.current_hand = hand
         hand.waits = None
         step = hand.step
-        if _CURRENT_TASKS is not None:
+        if _CURRENT_TASKS is not None and self.entered is not hand:
+            self.entered = hand
             _CURRENT_TASKS[loop] = hand
         if hand._must_cancel or hand.to_throw is not None:
             yielded = self.throw_in(hand)
