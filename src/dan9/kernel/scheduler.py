@@ -1320,7 +1320,6 @@ class Scheduler:
 
     def wait(self, hand: Hand, yielded: object) -> None:
         """Park a hand on what its coroutine awaits, or end it."""
-        cell = hand.cell
         if yielded is ENDED:
             self.end_hand(hand)
         elif isinstance(yielded, Ask):
