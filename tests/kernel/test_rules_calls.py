@@ -7,6 +7,8 @@ import pytest
 
 from dan9 import BadAddress, Daemon, MailboxFull, NotAllowed, TimedOut, current_message, every, on
 from dan9.base.errors import BadConfig, BadPayload
+from dan9.daemons.network import Network
+from dan9.daemons.process import Process
 from dan9.kernel.ref import Ref
 from dan9.testing import run, system
 
@@ -269,6 +271,17 @@ def test_an_own_loop_owns_its_inbox():
             assert (await loop.status())["handled"] >= 11  # ticks were taken, and let lie
 
     run(main)
+
+
+@pytest.mark.parametrize(
+    ("cls", "types"),
+    [(Process, ("wait", "run")), (Network, ("receive", "connect", "http"))],
+)
+def test_what_waits_on_the_world_does_not_block_its_daemon(cls, types):
+    """Such handlers are concurrent, and a stop cancels those that may wait for ever."""
+    verbs = cls._d9_behaviour.verbs
+    assert not [type_ for type_ in types if verbs[type_].concurrent == 1]
+    assert not [type_ for type_ in types if not verbs[type_].cancellable]
 
 
 def test_an_ask_to_a_pattern_is_refused():
