@@ -37,9 +37,7 @@ def one(seed: int, *, memory: bool = True) -> tuple[int, Counter[str]]:
             str((await system.spawn(MeshMember, f"m{number}")).address) for number in range(count)
         ]
         mesh = await system.spawn(Mesh, "mesh", members=members)
-        asks = [
-            mesh.propose.within(60.0)(f"value-{number}", "topic", 20.0) for number in range(4)
-        ]
+        asks = [mesh.propose.within(60.0)(f"value-{number}", "topic", 20.0) for number in range(4)]
         replies: list[Any] = await asyncio.gather(*asks, return_exceptions=True)
         told = [reply for reply in replies if isinstance(reply, dict)]
         values = {reply["value"] for reply in told if reply["decided"]}
@@ -61,7 +59,7 @@ def main() -> int:
         count, faults = one(seed, memory=seed % 4 != 0)
         decided += count
         struck += faults
-    print(f"{seeds} runs, {4 * seeds} proposals, {decided} told the decision; {dict(struck)}")
+    print(f"{seeds} runs, {4 * seeds} proposals, {decided} told the decision; {dict(struck)}")  # noqa: T201
     return 0
 
 

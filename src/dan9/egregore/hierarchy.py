@@ -59,6 +59,7 @@ class _Job:
         self.results: dict[int, Any] = {}
         self.attempts: dict[int, int] = {}
         self.error: Dan9Error | None = None
+        self.bug: BaseException | None = None
         self.done = asyncio.Event()
         self.workers: dict[str, asyncio.Task[None]] = {}
         if not items:
@@ -102,6 +103,8 @@ class HierarchyPattern(Pattern):
             await asyncio.gather(*job.workers.values(), return_exceptions=True)
         if job.error is not None:
             raise job.error
+        if job.bug is not None:
+            raise job.bug
         return reduce([job.results[number] for number in range(len(items))])
 
     def joined(self, member: str) -> None:
@@ -124,7 +127,15 @@ class HierarchyPattern(Pattern):
 
     def _hire(self, job: _Job, member: str) -> None:
         if member not in job.workers:
-            job.workers[member] = asyncio.ensure_future(self._work(job, member))
+            task = job.workers[member] = asyncio.ensure_future(self._work(job, member))
+            task.add_done_callback(lambda done: self._ended(job, done))
+
+    @staticmethod
+    def _ended(job: _Job, task: asyncio.Task[None]) -> None:
+        """A bug in here must not leave the asker waiting."""
+        if not task.cancelled() and task.exception() is not None:
+            job.bug = task.exception()
+            job.done.set()
 
     async def _work(self, job: _Job, member: str) -> None:
         """Have one worker take item after item."""
@@ -135,7 +146,7 @@ class HierarchyPattern(Pattern):
                 down_s = down_s + _REST_S if not owner.running() else 0.0
                 if down_s > _NOBODY_S:
                     self._fail(job, NotRunning("no worker has run for 10 s"))
-                await owner.sleep(_REST_S)
+                await asyncio.sleep(_REST_S)
                 continue
             down_s = 0.0
             await self._one(job, member)
@@ -200,7 +211,7 @@ class HierarchyPattern(Pattern):
                 attempts += 1
                 if attempts * _REST_S > _NOBODY_S or not owner._members:
                     raise NotRunning("the hierarchy has no worker that runs", hint="add some")
-                await owner.sleep(_REST_S)
+                await asyncio.sleep(_REST_S)
                 continue
             member = min(running, key=lambda one: self.busy.get(one, 0))
             self.busy[member] = self.busy.get(member, 0) + 1

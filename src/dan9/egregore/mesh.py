@@ -262,9 +262,8 @@ class Mesh(Egregore, type="egregore", checkpoint="on-stop"):
         while True:
             missing = [one for one in members if one not in marks]
             said = {"members": members}
-            for one, reply in zip(missing, await self._all(missing, "peers", said), strict=True):
-                if isinstance(reply, str):
-                    marks[one] = reply
+            replies = zip(missing, await self._all(missing, "peers", said), strict=True)
+            marks.update({one: reply for one, reply in replies if isinstance(reply, str)})
             if len(marks) == len(members):
                 break
             if self.clock.monotonic() >= end:

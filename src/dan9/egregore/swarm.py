@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from dan9.base.errors import BadPayload, Dan9Error, MailboxFull
@@ -12,6 +13,8 @@ from dan9.kernel.message import KEYWORDS, Ask, Message, Verb
 
 __all__ = ["Swarm", "SwarmPattern"]
 
+_PORTION = 4096
+
 
 class SwarmPattern(Pattern):
     """Tells all, or asks all and takes what came by the deadline."""
@@ -20,9 +23,9 @@ class SwarmPattern(Pattern):
         """Return how many were told; or replies, errors and who is missing."""
         if options["gather"]:
             return await self._ask_all(type_, payload, options["timeout"])
-        return self.tell_all(type_, payload)
+        return await self.tell_all(type_, payload)
 
-    def tell_all(self, type_: str, payload: dict[str, Any]) -> int:
+    async def tell_all(self, type_: str, payload: dict[str, Any]) -> int:
         """Tell every running member; return how many had room and knew the message."""
         owner = self.owner
         system = owner.system
@@ -43,6 +46,8 @@ class SwarmPattern(Pattern):
                     continue
                 tell(Message(cell, call[0], KEYWORDS, call[1]))
                 told += 1
+                if told % _PORTION == 0:
+                    await asyncio.sleep(0)  # those who were told, and everybody else
             except MailboxFull as error:
                 owner._d9_count("not-told")
                 owner.log.warning("%s was not told %s: %s", address, type_, described(error))
