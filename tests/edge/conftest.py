@@ -118,6 +118,9 @@ class FakeReception:
     def __init__(self) -> None:
         self.visits: list[FakeVisit] = []
 
+    def hold(self) -> None:
+        """Nothing is scheduled here."""
+
     def turn(self) -> None:
         """The fake answers at once."""
 

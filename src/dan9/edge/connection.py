@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server, number: int) -> None:
         self._server = server
         self._port: NodePort = server.port
+        self._hold = server.reception.hold
         self._turn = server.reception.turn
         self._limits: Limits = server.limits
         self._max_frame_bytes = server.limits.max_frame_bytes
@@ -95,17 +96,20 @@ class Connection(asyncio.Protocol):
         # The node works on it now, and what it answers at once leaves at once: each turn of
         # the loop costs a system call, and whoever asks one thing after another waits for it.
         was_flushing, self._is_flushing = self._is_flushing, True
+        is_admitted = self._visit is not None
+        if is_admitted:
+            self._hold()
         try:
             for body in self._reader.feed(data):
                 self._take(body)
                 if self._is_ending:
                     return
-            if self._visit is not None:
-                self._turn()
         except WireError as error:
             self._fail(error)
             return
         finally:
+            if is_admitted:
+                self._turn()
             self._is_flushing = was_flushing
         if self._out.size and not was_flushing:
             self._flush()

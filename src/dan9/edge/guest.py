@@ -33,6 +33,7 @@ class KernelReception:
 
     def __init__(self, system: System) -> None:
         self._system = system
+        self._scheduler = system.scheduler
         self.turn: Callable[[], None] = system.scheduler.turn
         self._guests: dict[str, Guest] = {}
         guests = self._guests
@@ -55,6 +56,10 @@ class KernelReception:
                 return {"unanswered": len(guest.open) if guest is not None else 0}
 
         self._class = _Client
+
+    def hold(self) -> None:
+        """Let no turn be scheduled: one follows at once, and a second would find nothing."""
+        self._scheduler.wanted = True
 
     async def admit(self, number: int, link: Link) -> Guest:
         """Make the daemon that stands for the client."""

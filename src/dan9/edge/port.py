@@ -93,6 +93,9 @@ class Visit(Protocol):
 class Reception(Protocol):
     """Gives each connection its place in the node."""
 
+    def hold(self) -> None:
+        """Ask the event loop for no turn: `turn` is called before this callback of it ends."""
+
     def turn(self) -> None:
         """Let the node work on what a connection has just handed over, for a millisecond or so."""
 
