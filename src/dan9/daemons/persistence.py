@@ -130,7 +130,11 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         """
         self._store()
         system: Any = self.system
-        wanted = dict.fromkeys((*system.dirty(), *self._saver.changed))
+        wanted: dict[str, None] = {}
+        for part in system.dirty_parts():
+            wanted.update(dict.fromkeys(part))
+            await asyncio.sleep(0)
+        wanted.update(self._saver.changed)
         self._saver.changed.clear()
         batch = await self._saver.save(wanted, snapshot=True)
         return {

@@ -18,24 +18,31 @@ __all__ = ["Batch", "Saver", "answered"]
 _RETRY_S = 1.0  # after a failed save, doubling up to:
 _RETRY_MAX_S = 60.0
 _CHUNK = 200  # daemons captured before the loop does something else
+_STEP = 2_000  # daemons noted as stored at one time
 _REMEMBERED = 200_000  # daemons of which we know what is stored; more are written once too often
 
 
 class Batch:
     """What is saved together."""
 
-    __slots__ = ("keeps", "points", "snapshot", "unchanged")
+    __slots__ = ("keeps", "points", "size_bytes", "snapshot", "sums", "unchanged")
 
     def __init__(self) -> None:
         self.points: list[Checkpoint] = []
         self.keeps: list[int] = []
+        self.sums: list[tuple[str, int, int]] = []
+        """Address and hashes of each point."""
+        self.size_bytes = 0
+        """Length of the states, encoded."""
         self.unchanged = 0
         self.snapshot = 0
 
-    @property
-    def size_bytes(self) -> int:
-        """Length of the states, encoded."""
-        return sum(len(point.blob) for point in self.points)
+    def add(self, point: Checkpoint, keep: int, state: int, numbers: int) -> None:
+        """Take a state in, with its hashes."""
+        self.points.append(point)
+        self.keeps.append(keep)
+        self.sums.append((point.address, state, numbers))
+        self.size_bytes += len(point.blob)
 
 
 class Saver:
@@ -143,9 +150,9 @@ class Saver:
         """
         for point in points:
             keep = self._policy_of(point.address).keep
-            if keep and not self._is_stored(point, metrics=metrics):
-                batch.points.append(point)
-                batch.keeps.append(keep)
+            state, numbers = _sums(point)
+            if keep and not self._is_stored(point, state, numbers, metrics=metrics):
+                batch.add(point, keep, state, numbers)
             else:
                 batch.unchanged += 1
 
@@ -167,10 +174,7 @@ class Saver:
         def written(error: Exception | None) -> None:
             if error is None:
                 self._retry_s = _RETRY_S
-                for point, version in zip(batch.points, receipt.versions, strict=True):
-                    self._stored[point.address] = (*_sums(point), version)
-                if len(self._stored) > _REMEMBERED:
-                    self._stored.clear()
+                self._remember(batch.sums, receipt.versions)
                 self._owner._d9_count("saved", len(batch.points))
                 self._owner._d9_count("bytes-saved", batch.size_bytes)
             else:
@@ -182,12 +186,32 @@ class Saver:
 
         receipt = system.store.save(batch.points, written, keep=batch.keeps, snapshot=snapshot)
 
-    def _is_stored(self, point: Checkpoint, *, metrics: bool) -> bool:
+    def _remember(
+        self, sums: list[tuple[str, int, int]], versions: list[int], start: int = 0
+    ) -> None:
+        """Note what is stored now; of many in several steps, so that the node is not held.
+
+        Until that is done a state may be written once more than it has to be.
+        """
+        end = start + _STEP
+        for (address, state, numbers), version in zip(
+            sums[start:end], versions[start:end], strict=True
+        ):
+            known = self._stored.get(address)
+            if known is None or known[2] < version:  # not saved again meanwhile
+                self._stored[address] = (state, numbers, version)
+        if len(self._stored) > _REMEMBERED:
+            self._stored.clear()
+        if end < len(sums):
+            system: Any = self._owner.system
+            now = self._owner.clock.monotonic()
+            system.call_at(now, lambda: self._remember(sums, versions, end))
+
+    def _is_stored(self, point: Checkpoint, state: int, numbers: int, *, metrics: bool) -> bool:
         """True if the newest stored version is this very state."""
         known = self._stored.get(point.address)
         if known is None:
             return False
-        state, numbers = _sums(point)
         # One's own metrics count the saves: each save would ask for the next.
         metrics = metrics and point.address != self._owner.address
         if state != known[0] or (metrics and numbers != known[1]):
