@@ -394,6 +394,13 @@ class SqliteStore:
             raise
         self._ledger = ledger
         self._healthy = True
+        # A reader that was opened while the medium was read-only took the file for
+        # unchangeable: it would not see what is written from now on.
+        with self._reading:
+            reader, self._readers = self._readers, None
+            if reader is not None:
+                with suppress(sqlite3.Error, OSError):
+                    reader.connection.close()
         return ledger
 
     def _fail(self, group: list[_Request], error: Exception) -> None:

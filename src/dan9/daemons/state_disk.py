@@ -111,7 +111,9 @@ def named(error: BaseException, path: str) -> Dan9Error:
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if primary == sqlite3.SQLITE_FULL:
             return NoSpace(text, hint="free some space; saving goes on by itself")
-        if primary == sqlite3.SQLITE_READONLY:
+        # Where it cannot make its log, SQLite says no more than that it cannot open the file.
+        is_unwritable = primary == sqlite3.SQLITE_CANTOPEN and _is_read_only(Path(path).parent)
+        if primary == sqlite3.SQLITE_READONLY or is_unwritable:
             return ReadOnly(text, hint="make the state directory writable and start again")
         if primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             return Corrupt(text, hint="restore a backup, or move the file away to start afresh")
@@ -126,6 +128,14 @@ def named(error: BaseException, path: str) -> Dan9Error:
     if number is not None:
         return DiskFailed(text, hint="look at the disk: dmesg, smartctl")
     return DiskFailed(f"a fault of the store itself: {type(error).__name__}: {error}")
+
+
+def _is_read_only(directory: Path) -> bool:
+    """True if the file system of a directory is mounted for reading only."""
+    try:
+        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _make_directories(directory: Path) -> None:
