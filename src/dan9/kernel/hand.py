@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dan9.kernel.message import Message
 
 __all__ = ["Hand"]
+
+_NO_SLOT: Final[list[object]] = [None, None]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -60,6 +62,7 @@ class Hand(Runnable):
         "queued",
         "result_",
         "run",
+        "slot",
         "step",
         "to_throw",
         "trampoline",
@@ -88,6 +91,7 @@ class Hand(Runnable):
         self.kept = False  # a task was started in it, whose context refers to it
         self.step: Callable[[object], object] | None = None
         self.trampoline: object = None
+        self.slot: list[object] = _NO_SLOT  # where the trampoline puts the outcome
         self.blocking = False
         self.queued = False
         self.ended = False
