@@ -7,7 +7,7 @@ import pytest
 
 from dan9 import Daemon, DaemonFailed, Refused, TimedOut, on
 from dan9.base import errors
-from dan9.base.errors import BadConfig, Dan9Error, NotFound, NotRunning, to_form
+from dan9.base.errors import BadConfig, BadPayload, Dan9Error, NotFound, NotRunning, to_form
 from dan9.base.events import DaemonStopped
 from dan9.kernel.supervisor import ChildSpec
 from dan9.testing import run, system
@@ -348,3 +348,22 @@ def test_an_own_loop_cannot_be_durable():
         class Loop(Daemon, durable=True):
             async def main(self) -> None:
                 pass
+
+
+def test_a_reply_that_no_wire_carries_is_a_refusal_where_replies_are_copied():
+    """Under copy=True the asker hears bad-payload at once, and the daemon goes on."""
+
+    class Odd(Daemon):
+        @on
+        def odd(self) -> object:
+            return object()
+
+    async def main():
+        async with system() as s:
+            ref = await s.spawn(Odd, "odd")
+            with pytest.raises(BadPayload):
+                await ref.odd()
+            assert s.clock.monotonic() == 0.0
+            assert await ref.ping() == "pong"
+
+    run(main)

@@ -54,3 +54,24 @@ def test_a_stop_between_two_incarnations_is_kept() -> None:
             assert await ref.fine() == "fine"
 
     run(main)
+
+
+def test_a_system_goes_down_while_a_child_waits_for_its_restart():
+    """A parent that stops takes a child along that is between two incarnations."""
+
+    class Kid(Daemon):
+        async def main(self) -> None:
+            raise RuntimeError("at once")
+
+    class Parent(Daemon):
+        async def on_start(self) -> None:
+            await self.spawn(Kid, "kid")
+
+    async def main():
+        async with system() as s:
+            await s.spawn(Parent, "parent")
+            await s.sleep("0.01s")
+            assert s.state_of("kid") == "starting"
+        return s.clock.monotonic()
+
+    assert run(main) < 1.0

@@ -31,6 +31,7 @@ __all__ = [
     "Entry",
     "Journal",
     "Known",
+    "Receipt",
     "Seen",
     "StatePolicy",
     "Store",
@@ -127,17 +128,37 @@ class StatePolicy:
 DEFAULT_POLICY = StatePolicy()
 
 
+class Receipt(Protocol):
+    """What a save became; complete when its `done` is called with None."""
+
+    versions: list[int]
+    """The version given to each checkpoint, in the order they were handed in."""
+    snapshot: int
+    """The number of the checkpoint-all; 0 for a single save."""
+
+
 class Store(Protocol):
     """Keeps the last `keep` checkpoints of every address."""
 
     def save(
-        self, checkpoints: Sequence[Checkpoint], done: Done | None = None, *, keep: int = 3
-    ) -> None:
+        self,
+        checkpoints: Sequence[Checkpoint],
+        done: Done | None = None,
+        *,
+        keep: int | Sequence[int] = 3,
+        snapshot: bool = False,
+    ) -> Receipt:
         """Commit all of these, or none, in one transaction.
 
         Never blocks; callable from any thread. `version` is given by the store.
 
-        Errors in `done`: NoSpace, ReadOnly, Refused (the disk failed), Closed.
+        Args:
+            checkpoints: What is to be saved.
+            done: Called when the medium has it, or has not.
+            keep: How many versions of each address stay; one number for all, or one each.
+            snapshot: This is a checkpoint-all: it gets a number.
+
+        Errors in `done`: NoSpace, ReadOnly, DiskFailed (a Refused), Closed.
         """
 
     def load(self, address: str, version: int | None = None) -> Checkpoint | None:

@@ -294,8 +294,8 @@ class Lifecycle:
         keep_queue: bool = False,
     ) -> None:
         """End an incarnation in good order; returns when it has stopped."""
-        pending = cell.cold is not None and cell.cold.pending  # between two incarnations
-        if pending or cell.state in (STOPPED, FAILED, CREATED):
+        is_between = cell.state == STARTING and cell.gate & CLOSED  # two incarnations
+        if is_between or cell.state in (STOPPED, FAILED, CREATED):
             self.system.supervision.forget_restart(cell)
             self._bury_queue(cell, "stopped")
             cell.state = STOPPED

@@ -263,7 +263,11 @@ class Watching(Core):
                 self.state.commit(cell, message, value, None)
                 return DEFERRED
         if self.copying and message.verb.source is not None:
-            return copy_reply(message.verb.signature, value)
+            try:
+                return copy_reply(message.verb.signature, value)
+            except Dan9Error as error:
+                self.scheduler.reply_error(message, error)
+                return DEFERRED
         return value
 
     def after_refusal(self, cell: Cell, message: Message, error: Dan9Error) -> bool:
