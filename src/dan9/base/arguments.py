@@ -83,10 +83,15 @@ def _json(key: str, text: str) -> object:
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise BadPayload(
-            f"{key}: {text[:80]!r} is not JSON: {error}",
+            f"{key}: {text[:80]!r} is not JSON{_why(error)}",
             hint=f"{key} is no text: write it as JSON, as 3, true, null, '[\"a\"]'",
             at=key,
         ) from None
+
+
+def _why(error: Exception) -> str:
+    """Say what JSON lacks, unless it is plainly a word and no JSON at all."""
+    return "" if str(error).endswith("(char 0)") else f": {error}"
 
 
 def _file(
