@@ -57,6 +57,10 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
             ["describe"],
             "dan9: the following arguments are required: address, see dan9 describe --help\n",
         ),
+        (
+            ["send"],
+            "dan9: the following arguments are required: address, type, see dan9 send --help\n",
+        ),
         (["ps", "--frob"], "dan9: unrecognized arguments: --frob, see dan9 ps --help\n"),
         (["ps", "a", "b"], "dan9: unrecognized arguments: b, see dan9 ps --help\n"),
         (

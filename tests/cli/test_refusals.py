@@ -116,9 +116,21 @@ def test_a_name_that_two_daemons_have(node: Shell) -> None:
     node.well("stop", "d9://twin/**")
 
 
+def test_a_name_that_is_taken_by_one_that_is_stopped(node: Shell) -> None:
+    """The hint is of the command line, and true: a stopped daemon keeps its name."""
+    (node.cwd / "keeper.py").write_text(
+        "from dan9 import Daemon\n\nclass Keeper(Daemon):\n    pass\n"
+    )
+    node.well("run", "keeper:Keeper", "taken")
+    node.well("stop", "taken")
+    line = line_of(node, "run", "keeper:Keeper", "taken")
+    assert "d9://keeper/default/taken is taken, `dan9 status d9://keeper" in line
+
+
 def test_no_node(shell: Shell) -> None:
-    """Exit status 3, and how to start one."""
+    """Exit status 3, and how to start one; `dan9` alone says where the verbs are."""
     assert line_of(shell, "ps", status=3) == "no node runs, start one: dan9 up --detach"
+    assert line_of(shell, status=3).endswith("dan9 up --detach; dan9 --help lists the verbs")
     line = line_of(shell, "ps", "--socket", str(shell.folder / "nothing.sock"), status=3)
     assert "nothing.sock" in line
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dan9.base.address import SCHEME, is_pattern
-from dan9.base.errors import BadPayload
+from dan9.base.errors import AddressInUse, BadPayload
 from dan9.cli.session import Session
 
 if TYPE_CHECKING:
@@ -167,14 +167,15 @@ def run(session: Session, args: Namespace) -> Any:
     if any(":=" not in pair for pair in pairs):
         schema = session.node("fields", target=args.target, path=where)
     config = arguments_from_text(pairs, schema, read=lambda path: Path(path).read_bytes())
-    return session.node(
-        "spawn",
-        target=args.target,
-        name=name or kebab(args.target.rpartition(":")[2]),
-        group=args.group,
-        path=where,
-        config=config,
-    )
+    name = name or kebab(args.target.rpartition(":")[2])
+    try:
+        return session.node(
+            "spawn", target=args.target, name=name, group=args.group, path=where, config=config
+        )
+    except AddressInUse as error:
+        # The kernel's hint is for Python; and one that is stopped keeps its name.
+        error.hint = f"`dan9 status {error.address or name}` shows it; run yours by another name"
+        raise
 
 
 def bind(session: Session, args: Namespace) -> Any:

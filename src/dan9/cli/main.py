@@ -34,7 +34,8 @@ class WrongUse(Exception):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise WrongUse(message, f"see {self.prog} --help")
+        # argparse counts `key=value ...` as required where options may stand among them.
+        raise WrongUse(message.replace(", key=value", ""), f"see {self.prog} --help")
 
 
 def run(words: list[str]) -> int:
@@ -195,7 +196,12 @@ def _overview() -> int:
 
     page = page_for(sys.stdout)
     with Session() as session:
-        lines = page.tree(tree(session, argparse.Namespace()))
+        try:
+            lines = page.tree(tree(session, argparse.Namespace()))
+        except NoNode as error:
+            # Whoever types nothing but `dan9` may not know yet that there are verbs.
+            error.hint += "; dan9 --help lists the verbs"
+            raise
     print("\n".join([*lines, "", *(page.paint(hint, "dim") for hint in HINTS)]))
     return DONE
 
