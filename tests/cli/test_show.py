@@ -254,3 +254,15 @@ def test_explain_reads_as_sentences() -> None:
         "  held the node for 250ms at 1970-01-01T00:00:00.000Z in add",
         "  2 dead letters, the latest: stopped",
     ]
+
+
+def test_a_described_key_has_one_spelling() -> None:
+    """The docstring's underscores become the hyphens that one types."""
+    message = {
+        "type": "mkdir",
+        "doc": "Make it.\n\nArgs:\n    exist_ok: Be content.",
+        "payload": {"properties": {"exist-ok": {"type": "boolean", "default": False}}},
+    }
+    lines = printers.describe(PLAIN, {"address": "d9://a/b/c", "messages": [message]})
+    assert any(line.startswith("mkdir exist-ok=false") for line in lines)
+    assert "        exist-ok: Be content." in lines

@@ -77,10 +77,14 @@ def describe(page: Page, reply: dict[str, Any]) -> list[str]:
     """Print a daemon's messages as they are typed, each with what it says of itself."""
     lines = [page.paint(reply["address"], "bold"), *_indented(reply.get("doc", ""))]
     for message in reply.get("messages", []):
-        keys = _keys(message.get("payload") or {})
-        head = " ".join([page.paint(message["type"], "bold"), *keys])
+        payload = message.get("payload") or {}
+        head = " ".join([page.paint(message["type"], "bold"), *_keys(payload)])
         result = _kind(message.get("reply") or {}, message.get("reply") or {})
-        lines += ["", f"{head} → {result}", *_indented(message.get("doc", ""))]
+        doc = message.get("doc", "")
+        for key in payload.get("properties") or ():
+            # A docstring names its arguments as Python does; here they are typed with hyphens.
+            doc = doc.replace(str(key).replace("-", "_"), str(key))
+        lines += ["", f"{head} → {result}", *_indented(doc)]
     return lines
 
 
