@@ -222,7 +222,11 @@ class HelperLink:
             return await reply
         except asyncio.CancelledError:
             if request["op"] == "spawn":
-                self._abandoned.add(number)
+                # The reply may have come already, and not yet have been seen by the caller.
+                if reply.done() and not reply.cancelled():
+                    self._disown(reply.result())
+                else:
+                    self._abandoned.add(number)
             raise
         finally:
             self._waiting.pop(number, None)
@@ -276,16 +280,21 @@ class HelperLink:
         number = message["id"]
         if number in self._abandoned:
             self._abandoned.discard(number)
-            if "pid" in message:
-                self._disowned.add(message["pid"])
-                kill = {"op": "signal", "pid": message["pid"], "scope": "session"}
-                frame = process_helper.pack({"id": 0, **kill, "signal": int(signal.SIGKILL)})
-                self._out.append((frame, ()))
-                self._writable()
+            self._disown(message)
             return
         reply = self._waiting.get(number)
         if reply is not None and not reply.done():
             reply.set_result(message)
+
+    def _disown(self, message: dict[str, Any]) -> None:
+        """Kill what was started for a caller who has given up."""
+        if "pid" not in message:
+            return
+        self._disowned.add(message["pid"])
+        kill = {"op": "signal", "pid": message["pid"], "scope": "session"}
+        frame = process_helper.pack({"id": 0, **kill, "signal": int(signal.SIGKILL)})
+        self._out.append((frame, ()))
+        self._writable()
 
     def _ended(self) -> None:
         closing = self._closing
