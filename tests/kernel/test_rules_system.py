@@ -9,6 +9,7 @@ import pytest
 
 from dan9 import BadAddress, Daemon, System, current_message, on
 from dan9.base.errors import AddressInUse
+from dan9.base.events import SlowStep
 from dan9.kernel.log import log_info
 from dan9.testing import run, system
 
@@ -97,10 +98,11 @@ def test_a_slow_step_is_named():
 
     async def main() -> None:
         async with System("slow", daemons="none", socket=False) as made:
+            said = asyncio.Event()
+            made.subscribe_events(lambda _: said.set(), SlowStep)
             slow = await made.spawn(Slow, "slow")
             await slow.grind()
-            await asyncio.to_thread(lambda: None)  # let the watchdog's word in
-            await asyncio.sleep(0)
+            await asyncio.wait_for(said.wait(), 30)  # the watchdog is a thread of its own
             steps = made.explain("slow")["slow-steps"]
             assert [step["message"] for step in steps] == ["grind"]
             assert steps[0]["took-s"] >= 0.1
