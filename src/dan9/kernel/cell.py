@@ -187,8 +187,6 @@ class Cold:
         self.last_error: str = ""
         self.stopping: object = None
         self.clock: object = None
-        self.level: int = -1
-        self.log: object = None
         self.streak: object = None  # restarts in a row
         self.pending: int = 0  # the timer of a restart that is due
         self.saved_at_handled: int = -1
@@ -201,8 +199,6 @@ class Cold:
         self.unsupervised = False
         self.keep = False  # keep the spec even if the first start fails
         self.durable = False
-        self.view: str = ""
-        self.every_queued: set[str] | None = None
         self.tag: object = None
 
 

@@ -513,10 +513,6 @@ class Ask(Message):
         """True while a gather waits for it. A call, so that mypyc looks again."""
         return self.gather is not None
 
-    def no_room(self) -> MailboxFull:
-        """Return the error of a mailbox that refuses."""
-        return mailbox_full(self)
-
 
 @final
 class Gather:

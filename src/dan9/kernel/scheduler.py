@@ -373,7 +373,6 @@ class Scheduler:
         "serial",
         "shuffle",
         "spare",
-        "stepping_watched",
         "steps",
         "thread",
         "timer_armed",
@@ -393,7 +392,6 @@ class Scheduler:
         self.thread: int = 0
         self.shuffle: random.Random | None = None
         self.one_thread = False
-        self.stepping_watched = False
         # the run queue
         self.run_first: Runnable | None = None
         self.run_last: Runnable | None = None
