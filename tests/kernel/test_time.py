@@ -191,9 +191,118 @@ def test_a_scaled_clock_changes_its_rate_without_a_jump():
     assert clock.monotonic() == 50
     base.advance_to(6)
     assert clock.monotonic() == 51
-    for wrong in (0, -1):
+    for wrong in (0, -1, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="above 0"):
             ScaledClock(base, wrong)
+    for wrong in (-1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="0 or more"):
+            clock.set_rate(wrong)
+    clock.set_rate(0)
+    base.advance_to(1e9)
+    assert clock.monotonic() == 51
+
+
+class Sleeper(Daemon):
+    """Sleeps a minute of its own, again and again, and ticks and strikes beside it."""
+
+    async def on_start(self) -> None:
+        self._at: list[tuple[str, float]] = []
+
+    def _note(self, what: str) -> None:
+        self._at.append((what, round(self.system.clock.monotonic(), 6)))
+
+    @on(concurrent=True, timeout_s=None)
+    async def nap(self) -> float:
+        """Sleep, and return how long that was here."""
+        before = self.clock.monotonic()
+        await self.sleep("60s")
+        return round(self.clock.monotonic() - before, 6)
+
+    @every("60s")
+    def tick(self) -> None:
+        self._note("tick")
+
+    @cron("*/2 * * * *")
+    def strike(self) -> None:
+        self._note("strike")
+
+    @on
+    def noted(self) -> list[tuple[str, float]]:
+        """Return what came when, on the system's clock."""
+        return self._at
+
+
+def test_what_was_set_before_follows_a_new_rate():
+    """Sleeps, `@every` and `@cron` come sooner, later or not at all as the clock is set."""
+
+    async def main():
+        async with system() as s:
+            clock = ScaledClock(s.clock, rate=1)
+            ref = await s.spawn(Sleeper, "p", clock=clock)
+            nap = asyncio.create_task(ref.nap())
+            await s.sleep(30)
+            clock.set_rate(60)  # 30 s here are left: half a second there
+            await s.sleep(0.25)
+            clock.set_rate(0)
+            await s.sleep(1000)
+            assert await ref.noted() == []
+            assert not nap.done()
+            clock.set_rate(60)
+            await s.sleep(0.25 + 1)
+            assert await nap == 60.0
+            began = 1030.5
+            both = [("strike", began + 1), ("tick", began + 1)]  # in the order they were set
+            assert await ref.noted() == [("tick", began), *both]
+
+    run(main)
+
+
+def test_clocks_stand_on_each_other():
+    """A clock on a scaled one follows both; the system's own lifts a child out of a subtree."""
+
+    class Parent(Daemon):
+        async def on_start(self) -> None:
+            await self.spawn(Ticker, "inside")
+            await self.spawn(Ticker, "outside", clock=self.system.clock)
+
+    async def main():
+        async with system() as s:
+            outer = ScaledClock(s.clock, rate=2)
+            inner = ScaledClock(outer, rate=5)
+            await s.spawn(Parent, "p", clock=inner)
+            await s.sleep(2)
+            assert await s.ask("inside", "times") == [10.0, 20.0]
+            outer.set_rate(0)
+            await s.sleep(20)
+            assert len(await s.ask("inside", "times")) == 2
+            outer.set_rate(1)
+            await s.sleep(2)
+            assert await s.ask("inside", "times") == [10.0, 20.0, 30.0]
+            assert await s.ask("outside", "times") == [10.0, 20.0]
+
+    run(main)
+
+
+def test_a_clock_goes_on_from_where_it_is_put_and_stops_at_its_limit():
+    """Ahead it jumps, behind it waits; at the limit it stands still, and rings what is due."""
+    base = VirtualClock()
+    clock = ScaledClock(base, 1)
+    rung = []
+    for due in (5.0, 20.0, 30.0):
+        clock.call_at(due, lambda due=due: rung.append(due))
+    clock.call_at(7.0, rung.clear).cancel()
+    clock.go_on(10.0, 0.0, 2.0, limit=20.0)
+    assert (clock.monotonic(), clock.next_at()) == (10.0, 5.0)
+    clock.ring(10.0)
+    assert (rung, clock.next_at()) == ([5.0], 20.0)
+    base.advance_to(3)
+    assert clock.monotonic() == 16.0
+    base.advance_to(100)
+    assert clock.monotonic() == 20.0
+    clock.go_on(15.0, 100.0, 1.0)
+    assert clock.monotonic() == 20.0
+    base.advance_to(106)
+    assert clock.monotonic() == 21.0
 
 
 def test_a_jump_of_the_wall_clock_moves_nothing_else():

@@ -389,12 +389,8 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
         wait = max(0.0, due - self.clock.monotonic())
         if not self._is_virtual and not self._watch.start(asyncio.get_running_loop()):
             wait = min(wait, _UNWATCHED_LOOK_S)
-        rate = getattr(self.clock, "rate", 1.0)
-        if rate == 1.0 and self._is_virtual:
-            at = due  # exactly: virtual time is compared for equality
-        else:
-            at = self.system.clock.monotonic() + wait / rate
-        self._alarm = self.system.call_at(at, self._look_soon)
+        at = due if self._is_virtual else self.clock.monotonic() + wait
+        self._alarm = self.system.call_on(self._d9_cell, at, self._look_soon)
 
     def _look_soon(self) -> None:
         """Tell oneself to look; once is enough."""

@@ -3,7 +3,7 @@
 Real time is the special case. A `VirtualClock` drives the event loop itself: when
 nothing is runnable the loop would sleep until its next timer, and the clock jumps
 there instead, so that asyncio's own sleeps and timeouts follow. A `ScaledClock` runs a
-subtree faster or slower than the clock it stands on.
+subtree faster or slower than the clock it stands on, and its timers with it.
 
 `monotonic()` is for intervals and never jumps; `now()` is UTC seconds since 1970.
 """
@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, final
 
+from dan9.kernel.timers import NEVER, TimerHandle, TimerHeap, to_ns
+
 __all__ = ["ScaledClock", "SystemClock", "TimeStandsStill", "VirtualClock"]
 
 EPOCH = 946_684_800.0
@@ -27,6 +29,9 @@ class _Clock(Protocol):
     def now(self) -> float: ...
 
     def monotonic(self) -> float: ...
+
+
+_CallAt = Callable[[float, Callable[[], object]], Any]
 
 
 class TimeStandsStill(RuntimeError):
@@ -103,28 +108,44 @@ class VirtualClock:
             return runner.run(main)
 
 
-@final
 class ScaledClock:
-    """A clock that runs at `rate` of the clock it stands on.
+    """A clock that runs at `rate` of the clock it stands on, and has timers of its own.
+
+    A timer is kept on this clock's own scale; when the rate changes it moves with it.
 
     Args:
-        base: The clock underneath; the system's.
+        base: The clock underneath; the system's, or another scaled one.
         rate: Seconds here per second there; 60 makes a minute of every second.
     """
 
     def __init__(self, base: _Clock, rate: float) -> None:
-        if not rate > 0:
-            raise ValueError("a clock's rate is above 0; to stop a daemon's time, suspend it")
+        if not 0 < rate < math.inf:
+            raise ValueError("a clock's rate is above 0; `set_rate(0)` lets it stand still")
         self.base = base
         self.rate = rate
         self.is_virtual: bool = getattr(base, "is_virtual", False)
         self._base0 = base.monotonic()
         self._here0 = 0.0
+        self._limit = math.inf
+        self._reached = 0.0  # what was shown or rung is not taken back
         self._wall0 = base.now()
+        self._timers = TimerHeap()
+        self._alarm: Any = None
+        self._armed_ns = NEVER
+        self._call_base: _CallAt | None = getattr(base, "call_at", None)
+
+    def attach(self, call_at: _CallAt) -> None:
+        """Name what calls back at a moment of the system's clock; the system does."""
+        if isinstance(self.base, ScaledClock):
+            self.base.attach(call_at)
+        elif self._call_base is None:
+            self._call_base = call_at
+            self._arm()
 
     def monotonic(self) -> float:
         """Return the seconds that have passed here."""
-        return self._here0 + (self.base.monotonic() - self._base0) * self.rate
+        here = self._here0 + (self.base.monotonic() - self._base0) * self.rate
+        return max(self._reached, min(here, self._limit))
 
     def now(self) -> float:
         """Return the wall time here."""
@@ -135,16 +156,56 @@ class ScaledClock:
         return 0.0
 
     def set_rate(self, rate: float) -> None:
-        """Go on at another rate, without a jump."""
-        if not rate > 0:
-            raise ValueError("a clock's rate is above 0")
-        self._here0 = self.monotonic()
-        self._base0 = self.base.monotonic()
-        self.rate = rate
+        """Go on at another rate, without a jump; at 0 it stands still."""
+        self.go_on(self.monotonic(), self.base.monotonic(), rate)
 
-    def to_base_s(self, seconds: float) -> float:
-        """Return how long `seconds` here take on the clock underneath."""
-        return seconds / self.rate
+    def go_on(self, here: float, base: float, rate: float, limit: float = math.inf) -> None:
+        """Go on from `here`, which was at `base` underneath, at a rate, and stop at `limit`.
+
+        Time that was shown already is not taken back: the clock waits until it is reached.
+        """
+        if not 0 <= rate < math.inf:
+            raise ValueError("a clock's rate is 0 or more")
+        self._reached = self.monotonic()
+        self._here0, self._base0, self.rate, self._limit = here, base, rate, limit
+        self._arm()
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> TimerHandle:
+        """Call `callback()` at a moment of this clock, whatever its rate until then."""
+        due = to_ns(when)
+        key = self._timers.schedule(due, callback)
+        if self._armed_ns == NEVER or due < self._armed_ns:
+            self._arm()
+        return TimerHandle(self._timers, key)
+
+    def next_at(self) -> float | None:
+        """Return when the next timer is due; None if there is none."""
+        due = self._timers.next_ns()
+        return None if due == NEVER else due / 1e9
+
+    def ring(self, when: float) -> None:
+        """Call what is due at a moment, which has come if it had not."""
+        self._reached = max(self._reached, when)
+        for callback in self._timers.pop_due(to_ns(when)):
+            callback()  # type: ignore[operator]
+        self._arm()
+
+    def _arm(self) -> None:
+        """Have the clock underneath call at the next timer, if it ever comes."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._armed_ns = None, NEVER
+        when = self.next_at()
+        if when is None or self._call_base is None:
+            return
+        if when <= self.monotonic():
+            at = self.base.monotonic()
+        elif self.rate and when <= self._limit:
+            at = self._base0 + (when - self._here0) / self.rate
+        else:
+            return
+        self._armed_ns = to_ns(when)
+        self._alarm = self._call_base(at, lambda: self.ring(when))
 
 
 class _VirtualSelector(selectors.BaseSelector):

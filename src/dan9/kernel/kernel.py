@@ -40,7 +40,7 @@ from dan9.kernel.cell import (
     Behaviour,
     Cell,
 )
-from dan9.kernel.clock import SystemClock
+from dan9.kernel.clock import ScaledClock, SystemClock
 from dan9.kernel.control import Control
 from dan9.kernel.daemon import Daemon
 from dan9.kernel.deadletters import DeadLetters
@@ -408,7 +408,7 @@ class System(Speaking, Watching, Insight):
             restart: permanent, transient or temporary; None: the class's.
             spec: Restart type and backoff together.
             mailbox, policy: The mailbox's limit and what happens to one more message.
-            clock: The clock of it and its children.
+            clock: The clock of it and its children: a ScaledClock, or the system's own.
             allow: Who may say what: `[{"from": PATTERN, "messages": [...]}]`.
             keep: Keep trying even if the very first start fails.
             config: Configuration and initial state.
@@ -501,7 +501,9 @@ class System(Speaking, Watching, Insight):
                 )
             cold.policy = POLICIES.index(policy)
         if clock is not None:
-            cold.clock = clock
+            cold.clock = None if clock is self.clock else clock
+            if isinstance(clock, ScaledClock):
+                clock.attach(self.call_at)
         if allow is not None:
             cold.allow = Rules(allow)
             cell.gate |= GUARDED
@@ -532,9 +534,13 @@ class System(Speaking, Watching, Insight):
     async def sleep(self, duration: float | str, *, cell: Cell | None = None) -> None:
         """Sleep; seconds or text, on the clock of the daemon's subtree."""
         seconds = parse_duration(duration)
-        if cell is not None and cell.cold is not None and cell.cold.clock is not None:
-            seconds = cell.cold.clock.to_base_s(seconds)  # type: ignore[attr-defined]
-        await self.pause(seconds)
+        if cell is None or cell.cold is None or cell.cold.clock is None:
+            await self.pause(seconds)
+            return
+        parking = Parking(self.scheduler)
+        when = self.clock_of(cell).monotonic() + seconds
+        parking.on_cancel = self.call_on(cell, when, parking.release).cancel
+        await parking
 
     async def pause(self, seconds: float) -> None:
         """Sleep on the system's clock."""
@@ -547,12 +553,18 @@ class System(Speaking, Watching, Insight):
         """Call `callback()` at a moment of the system's monotonic clock."""
         return TimerHandle(self.scheduler, self.scheduler.call_at(when, callback))
 
+    def call_on(self, cell: Cell, when: float, callback: Callable[[], object]) -> Any:
+        """Call `callback()` at a moment of a daemon's own clock; return what `cancel` undoes."""
+        cold = cell.cold
+        if cold is None or cold.clock is None:
+            return self.call_at(when, callback)
+        return cold.clock.call_at(when, callback)  # type: ignore[attr-defined]
+
     def schedule_own(self, cell: Cell) -> None:
         """Set the timers of a daemon's `@every` and `@cron` messages."""
         behaviour = cell.home.behaviour
         for seconds, verb in behaviour.every:
-            rate = getattr(self.clock_of(cell), "rate", 1.0)
-            Repeater(self, cell, verb, seconds / rate).plan()
+            Repeater(self, cell, verb, seconds).plan()
         for expression, timezone, verb in behaviour.crons:
             CronRepeater(self, cell, verb, expression, timezone).plan()
 

@@ -328,7 +328,7 @@ class Lifecycle:
         if not keep_queue:
             self._bury_queue(cell, "stopped")
         for timer in cold.timers or ():
-            self.scheduler.cancel_timer(timer)  # type: ignore[arg-type]
+            timer.cancel()  # type: ignore[attr-defined]
         cold.timers = None
         waiter: Any = cold.inbox_waiter
         if waiter is not None:

@@ -18,7 +18,8 @@ class Repeater:
     """Tells a daemon one of its own messages every so often, at most one at a time.
 
     The n-th is due at start + n·interval, so that it never drifts; those that came due
-    while one was queued or the daemon suspended coalesce.
+    while one was queued or the daemon suspended coalesce. Time is the daemon's own: its
+    subtree's clock, or the system's.
     """
 
     def __init__(self, system: System, cell: Cell, verb: Verb, seconds: float) -> None:
@@ -26,14 +27,15 @@ class Repeater:
         self.cell = cell
         self.verb = verb
         self.seconds = seconds
-        self.start = system.scheduler.time()
+        self.clock = system.clock_of(cell)
+        self.start = self.clock.monotonic()
         self.count = 0
         self.queued: Message | None = None
-        self.timer = 0
+        self.timer: object = None
 
     def next_at(self) -> float:
         """Return when the next one is due."""
-        now = self.system.scheduler.time()
+        now = self.clock.monotonic()
         self.count = max(self.count + 1, int((now - self.start) / self.seconds + 1e-9) + 1)
         return self.start + self.count * self.seconds
 
@@ -44,7 +46,7 @@ class Repeater:
             cold.timers = []
         elif self.timer in cold.timers:
             cold.timers.remove(self.timer)
-        self.timer = self.system.scheduler.call_at(self.next_at(), self.fire)
+        self.timer = self.system.call_on(self.cell, self.next_at(), self.fire)
         cold.timers.append(self.timer)
 
     def fire(self) -> None:
@@ -70,7 +72,7 @@ class Repeater:
 
 
 class CronRepeater(Repeater):
-    """The same by a crontab line, on the wall clock."""
+    """The same by a crontab line, on the wall time of the daemon's clock."""
 
     def __init__(
         self, system: System, cell: Cell, verb: Verb, expression: str, timezone: str
@@ -82,7 +84,6 @@ class CronRepeater(Repeater):
 
     def next_at(self) -> float:
         """Return when the crontab line is due next."""
-        clock = self.system.clock
-        now = clock.now()
+        now = self.clock.now()
         following = self.cron.after(now)
-        return clock.monotonic() + (following - now if following is not None else 1e9)
+        return self.clock.monotonic() + (following - now if following is not None else 1e9)
