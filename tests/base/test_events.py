@@ -9,17 +9,27 @@ import pytest
 
 from dan9.base import events
 
+NO_EVENTS = {"LogEntry", "event_form"}
 
-@pytest.mark.parametrize("name", [name for name in events.__all__ if name != "event_form"])
+
+@pytest.mark.parametrize("name", [name for name in events.__all__ if name not in NO_EVENTS])
 def test_every_event_is_frozen_and_prints_as_json(name: str) -> None:
     """Each record can be made from time and address, cannot be changed, and is plain."""
-    kind = getattr(events, name)
-    record = kind(1.0, "info", "a", "b") if kind is events.LogEntry else kind(1.0, "d9://a/b/c")
+    record = getattr(events, name)(1.0, "d9://a/b/c")
     with pytest.raises(dataclasses.FrozenInstanceError):
         record.time = 2.0
     form = events.event_form(record)
     assert json.loads(json.dumps(form)) == form
     assert form["time"] == 1.0
+
+
+def test_a_log_entry_is_frozen_and_shares_nothing_with_others() -> None:
+    """Its fields are its own, also where none were given."""
+    entry = events.LogEntry(1.0, "info", "a", "b")
+    with pytest.raises(AttributeError):
+        entry.time = 2.0  # type: ignore[misc]
+    assert entry.fields == {}
+    assert entry.fields is not events.LogEntry(1.0, "info", "a", "b").fields
 
 
 def test_a_dead_letter_keeps_its_facts() -> None:

