@@ -12,22 +12,28 @@ speed it had. Messages to it are answered while it is paused, and wait while it 
 from __future__ import annotations
 
 import asyncio
+import math
 from fractions import Fraction
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from weakref import WeakKeyDictionary
 
 from dan9.antikythera.gear import Event, Gear, GearRecord
+from dan9.antikythera.telling import Telling
 from dan9.antikythera.train import Firing, Train
-from dan9.base.address import is_pattern
-from dan9.base.errors import BadPayload, Dan9Error, MailboxFull
+from dan9.base.errors import BadPayload, MailboxFull
 from dan9.base.reasons import Reason
 from dan9.kernel.daemon import Config, Daemon, on
+
+if TYPE_CHECKING:
+    from dan9.antikythera.gearclock import GearClock
 
 __all__ = ["Advanced", "Antikythera"]
 
 _BATCH = 256  # firings told before other messages to the mechanism get their turn
+_FAR = 10**18  # ticks that "max" looks ahead
 _FAR_S = 1e9  # alarms are set no farther ahead; a look that finds nothing due sets the next
-_ROOM_S = 30.0  # how long a firing waits for room in a full mailbox
 _RETRY_S = 0.1
+_ROUNDS = 100  # turns that others get to act on what fell, before a subtree's time goes on
 _CLOSE = 1e-6  # of a tick: instants as floats are not better than this
 
 Speed = float | Literal["max"]
@@ -65,19 +71,29 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
                 f"base-tick-ms is {self.base_tick_ms}", hint="above 0", at="base-tick-ms"
             )
         self._train = Train(self.gears, self.total_ticks)
+        self._telling = Telling(self, self._lost)
         self._alarm: Any = None
         self._is_looking = False
         self._is_held = False
-        self._from_tick: float = self.total_ticks
+        self._is_turning = False
+        self._from_tick: float | Fraction = self.total_ticks
         self._from_s = self._now_s()
         if self.speed is not None and self.pace == 0:
             self.pace = _checked(self.speed)
+        # Clocks outlive the incarnation, as the daemons do whose clocks they are.
+        cold = self._d9_cell.chill()
+        cold.drives = cold.drives or WeakKeyDictionary()
+        self._clocks: WeakKeyDictionary[GearClock, None] = cold.drives
+        for clock in self._clocks:
+            clock.take_up(self.total_ticks)
         self._set_alarm()
 
     async def on_stop(self, reason: Reason) -> None:
         """Set no more alarms; the ticks that have passed are kept."""
         if self._alarm is not None:
             self._alarm.cancel()
+        for clock in self._clocks:
+            clock.set_rate(0)
 
     def on_status(self) -> dict[str, object]:
         """Add what the mechanism does and how far each gear has turned."""
@@ -190,10 +206,8 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
         self._catch_up()
         before = self.fired
         until = self._train.now + ticks
-        for firing in self._train.firings(until):
-            await self._tell(firing)
-            if self.fired % _BATCH == 0:
-                await asyncio.sleep(0)  # everybody else first
+        while await self._turn(until, drives=True) >= _BATCH:
+            pass
         self._stand_at(until)
         self._set_alarm()
         return {"total_ticks": until, "fired": self.fired - before}
@@ -229,32 +243,119 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
         self._is_looking = False
         if not self.pace or self._is_held:
             return 0
-        until = self._due()
-        firings = self._train.take(until, _BATCH)
-        for firing in firings:
-            await self._tell(firing)
+        count = await self._turn(self._due(), drives=self.pace == "max")
         if self._train.now == self.end:
             self.pace, self.end = 0.0, None
         if self.pace == "max":
-            self._from_tick = self._train.now
+            self._from_tick = max(self._from_tick, self._train.now)
         self._sync()
         self._set_alarm()
+        return count
+
+    # -- clocks of subtrees ---------------------------------------------------------------------
+
+    def rate(self, gear: str) -> Fraction:
+        """Return the turns that a gear makes a tick, signed."""
+        return self._train.rate(gear)
+
+    def drive(self, clock: GearClock) -> None:
+        """Drive a clock from now on; it is let go when nobody lives on it any more."""
+        self._catch_up()
+        clock.take_up(self._place())
+        self._clocks[clock] = None
+        self._set_alarm()
+
+    # -- turning --------------------------------------------------------------------------------
+
+    async def _turn(self, until: int | None, *, drives: bool) -> int:
+        """Turn to a tick and tell what falls, at most `_BATCH` or a little more; reply how much.
+
+        Args:
+            until: None: as far as there is something to fall.
+            drives: Clocks are taken along; False: they go by themselves.
+        """
+        self._telling.forget()
+        if drives and self._clocks:
+            return await self._turn_with(list(self._clocks), until)
+        if until is None:
+            upcoming = self._train.next_tick()
+            until = self._train.now if upcoming is None else upcoming + _FAR
+        count = await self._tell(self._train.take(until, _BATCH))
+        if count == _BATCH:
+            await asyncio.sleep(0)  # everybody else first
+        return count
+
+    async def _turn_with(self, clocks: list[GearClock], until: int | None) -> int:
+        """Turn from instant to instant; what one sets off is over before time goes on."""
+        train = self._train
+        far = math.inf if until is None else until
+        count = 0
+        self._is_turning = True
+        try:
+            while count < _BATCH:
+                rings = [tick for clock in clocks if (tick := clock.next_tick()) is not None]
+                ring = max(min(rings), self._from_tick) if rings else math.inf
+                upcoming = train.next_tick()
+                event = math.inf if upcoming is None else upcoming
+                if min(ring, event) > far + _CLOSE or min(ring, event) == math.inf:
+                    if until is not None:
+                        train.advance(until - train.now)
+                        self._stand_at(until)
+                    break
+                if event <= ring + _CLOSE:
+                    assert upcoming is not None
+                    self._stand_at(upcoming)
+                    count += await self._tell(train.take(upcoming, _BATCH))
+                else:
+                    assert isinstance(ring, Fraction | int | float)
+                    train.advance(max(0, math.floor(ring) - train.now))
+                    self._stand_at(ring)
+                    for clock in clocks:
+                        clock.ring_at(ring)
+                    count += 1
+                await self._settle()
+        finally:
+            self._is_turning = False
+        return count
+
+    async def _settle(self) -> None:
+        """Let everybody act on what has fallen, until nobody has anything to do."""
+        scheduler = self.system.scheduler
+        idle = 0
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
+            idle = idle + 1 if scheduler.run_first is None and not scheduler.control else 0
+            if idle == 2:  # once more for what came by way of the event loop
+                break
+        self._telling.forget()
+
+    async def _tell(self, firings: list[Firing]) -> int:
+        """Tell firings to their targets; return how many they are."""
+        for firing in firings:
+            self.fired += 1
+            for message in self._telling.tell(firing):
+                await self._telling.wait_for_room(firing.event, message)
         return len(firings)
+
+    def _lost(self, event: Event, target: str, reason: str) -> None:
+        self.undelivered += 1
+        self.log.warning(
+            "%s of %s: %s was not told %s: %s", event.name, event.gear, target, event.type, reason
+        )
 
     # -- the clock ------------------------------------------------------------------------------
 
     def _now_s(self) -> float:
-        return self.system.clock.monotonic()
+        return self.clock.monotonic()
 
     def _tick_s(self) -> float:
-        """Return how long a tick lasts now."""
+        """Return how long a tick lasts now, on the clock of the mechanism."""
         assert isinstance(self.pace, float)
-        rate: float = getattr(self.clock, "rate", 1.0)
-        return self.base_tick_ms / 1000 / self.pace / rate
+        return self.base_tick_ms / 1000 / self.pace
 
-    def _place(self) -> float:
+    def _place(self) -> float | Fraction:
         """Return where the mechanism stands, in ticks and parts of one."""
-        if not self.pace or self.pace == "max" or self._is_held:
+        if not self.pace or self.pace == "max" or self._is_held or self._is_turning:
             return self._from_tick
         return self._from_tick + (self._now_s() - self._from_s) / self._tick_s()
 
@@ -268,17 +369,17 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
             tick = min(tick, upcoming - 1)
         return max(tick, self._train.now)
 
-    def _due(self) -> int:
-        """Return the tick up to which events are due."""
+    def _due(self) -> int | None:
+        """Return the tick up to which events are due; None: all there are."""
         if self.pace == "max":
-            upcoming = self._train.next_tick()
-            far = self._train.now if upcoming is None else upcoming + 10**18
-            return far if self.end is None else self.end
+            return self.end
         tick = int(self._place() + _CLOSE)
         return max(self._train.now, tick if self.end is None else min(tick, self.end))
 
     def _catch_up(self) -> None:
         """Let the ticks that have passed be passed, so that what is told now counts from now."""
+        if self._is_turning:
+            return
         place = self._place()
         tick = self._tick_now()
         self._train.advance(tick - self._train.now)
@@ -286,30 +387,42 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
         self._from_s = self._now_s()
         self._sync()
 
-    def _stand_at(self, tick: int) -> None:
+    def _stand_at(self, tick: float | Fraction) -> None:
+        """Be at a tick now; the clocks of subtrees with it."""
         self._from_tick, self._from_s = tick, self._now_s()
+        self._drive()
         self._sync()
 
     def _sync(self) -> None:
         self.total_ticks = self._train.now
+
+    def _drive(self) -> None:
+        """Have the clocks of subtrees go as the gears do."""
+        goes = bool(self.pace) and not self._is_held and not self._is_turning
+        pace = 1 / self._tick_s() if goes and self.pace != "max" else 0.0
+        for clock in self._clocks:
+            clock.turn(self._from_tick, self._from_s, pace, self.end)
+            clock.wake = self._look_soon if goes and self.pace == "max" else None
 
     def _set_alarm(self) -> None:
         """Have the kernel call at the next firing."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        if not self.pace or self._is_held or self._is_looking:
+        self._drive()
+        if not self.pace or self._is_held or self._is_looking or self._is_turning:
             return
         upcoming = self._train.next_tick()
         if self.end is not None:
             upcoming = self.end if upcoming is None else min(upcoming, self.end)
+        if self.pace == "max":
+            if upcoming is not None or any(clock.next_at() is not None for clock in self._clocks):
+                self._look_soon()
+            return
         if upcoming is None:
             return
-        if self.pace == "max":
-            self._look_soon()
-            return
         wait = min((upcoming - self._from_tick) * self._tick_s(), _FAR_S)
-        self._alarm = self.system.call_at(self._from_s + wait, self._look_soon)
+        self._alarm = self.system.call_on(self._d9_cell, self._from_s + wait, self._look_soon)
 
     def _look_soon(self) -> None:
         """Tell oneself to look; once is enough."""
@@ -319,7 +432,8 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
             self.look.tell()
             self._is_looking = True
         except MailboxFull:
-            self._alarm = self.system.call_at(self._now_s() + _RETRY_S, self._look_soon)
+            at = self.system.clock.monotonic() + _RETRY_S
+            self._alarm = self.system.call_at(at, self._look_soon)
 
     # -- what every daemon answers concerns the gears too ----------------------------------------
 
@@ -336,48 +450,6 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
             self._catch_up()
             self.pace = self.last_pace
         self._set_alarm()
-
-    # -- telling --------------------------------------------------------------------------------
-
-    async def _tell(self, firing: Firing) -> None:
-        """Tell one firing to its target, or to all that its pattern fits."""
-        event = firing.event
-        self.fired += 1
-        targets = [event.target]
-        if is_pattern(event.target):
-            targets = self.system.addresses(event.target)
-        for target in targets:
-            try:
-                payload = self._payload(target, event, firing)
-                try:
-                    self.tell(target, event.type, payload=payload)
-                except MailboxFull:
-                    await self.send(target, event.type, payload=payload, timeout_s=_ROOM_S)
-            except Dan9Error as error:
-                self.undelivered += 1
-                self.log.warning(
-                    "%s of %s: %s was not told %s: %s",
-                    event.name,
-                    event.gear,
-                    target,
-                    event.type,
-                    error.text,
-                )
-
-    def _payload(self, target: str, event: Event, firing: Firing) -> dict[str, Any]:
-        """Add to an event's payload what the target's handler takes of the firing."""
-        cell = self.system.cell_of(target, self._d9_cell)
-        verb = self.system.verb_of(cell, event.type)
-        told: dict[str, Any] = {
-            "tick": firing.tick,
-            "turns": firing.turns,
-            "gear": event.gear,
-            "event": event.name,
-        }
-        if verb.function is not None and not verb.signature.takes_fields:
-            keys = {parameter.key for parameter in verb.signature.parameters}
-            told = {key: value for key, value in told.items() if key in keys}
-        return {**told, **event.payload}
 
 
 def _checked(speed: Speed) -> Speed:

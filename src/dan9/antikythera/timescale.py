@@ -3,7 +3,8 @@
 `TimeScale("year", "day")` lets a year pass in a day. Factors are fractions of the units'
 lengths; a year is 365 days here, as in the gears year, day, hour, minute.
 A subtree of daemons lives on a scale when it is spawned with `clock=scale.clock(system.clock)`:
-its `self.sleep`, `@every`, `@cron` and timers follow (see the reference).
+its `self.sleep`, `@every`, `@cron` and timers follow, and so they do when the clock's rate is set
+anew. For a subtree that follows a running mechanism there is `GearClock`.
 """
 
 from __future__ import annotations

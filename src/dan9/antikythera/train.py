@@ -244,6 +244,7 @@ class Train:
         ranks, scale = self._ranks, self._scale
         limit = (until * scale + 1) * ranks
         replace = heapq.heapreplace
+        made = tuple.__new__  # half of what the named tuple's own costs
         while heap and heap[0] < limit:
             item = heap[0]
             key, rank = divmod(item, ranks)
@@ -252,7 +253,8 @@ class Train:
             event.fired += 1
             tick = -(-key // scale)
             self.now = max(self.now, tick)
-            yield Firing(tick, event, event.offset + event.fired * event.interval, key, scale)
+            turns = event.offset + event.fired * event.interval
+            yield made(Firing, (tick, event, turns, key, scale))
             if not self._is_current:
                 self._arrange()
                 heap, steps, events = self._heap, self._steps, self._events

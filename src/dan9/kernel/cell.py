@@ -10,7 +10,7 @@ The gate says why a message may not simply be queued or handled; zero is the fas
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from mypy_extensions import i32, i64, mypyc_attr
 
@@ -187,6 +187,7 @@ class Cold:
         self.last_error: str = ""
         self.stopping: object = None
         self.clock: object = None
+        self.drives: Any = None  # the clocks of subtrees that go as it says
         self.streak: object = None  # restarts in a row
         self.pending: int = 0  # the timer of a restart that is due
         self.saved_at_handled: int = -1

@@ -186,7 +186,8 @@ class ScaledClock:
     def ring(self, when: float) -> None:
         """Call what is due at a moment, which has come if it had not."""
         self._reached = max(self._reached, when)
-        for callback in self._timers.pop_due(to_ns(when)):
+        # As seconds the moment is rounded; after a year that is more than a nanosecond.
+        for callback in self._timers.pop_due(to_ns(when + 2 * math.ulp(when)) + 500):
             callback()  # type: ignore[operator]
         self._arm()
 
