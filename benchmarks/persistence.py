@@ -185,7 +185,7 @@ async def many(directory: Path, daemons: int) -> tuple[float, float, tuple[float
             spent = (now() - begun, time.process_time() - cpu)
             result = await work(system, refs, spent)
             # What stops now was saved: leaving takes no part in the measurement.
-            system.state_policy = lambda _: StatePolicy(None, on_stop=False, keep=0)
+            system.state_policy = lambda *_: StatePolicy(None, on_stop=False, keep=0)
         await asyncio.to_thread(store.close)
         return result
 

@@ -80,7 +80,7 @@ def test_a_saved_state_comes_back_whole(bench: Bench):
     """Every column returns, with version 1."""
     saved = Checkpoint(A, "counter:3", b"\x00\xff" * 300, 1234.5, "msgpack", b"metrics")
     assert save(bench, saved).versions == [1]
-    assert bench.store.load(A) == replace(saved, version=1)
+    assert bench.store.load(A) == saved._replace(version=1)
 
 
 def test_states_survive_reopening(bench: Bench):
@@ -205,10 +205,10 @@ def test_deleting_what_is_not_there_does_nothing(bench: Bench):
 @pytest.mark.parametrize(
     "wrong",
     [
-        replace(state(), when=float("nan")),
-        replace(state(), when=float("inf")),
-        replace(state(), blob="text"),  # type: ignore[arg-type]  # the point of the test
-        replace(state(), metrics=None),  # type: ignore[arg-type]  # the point of the test
+        state()._replace(when=float("nan")),
+        state()._replace(when=float("inf")),
+        state()._replace(blob="text"),  # type: ignore[arg-type]  # the point of the test
+        state()._replace(metrics=None),  # type: ignore[arg-type]  # the point of the test
     ],
 )
 def test_what_cannot_be_stored_is_refused_at_once(bench: Bench, wrong: Checkpoint):

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -43,9 +43,11 @@ Done: TypeAlias = Callable[[Exception | None], None]
 """Called once, on the loop: None means durable, an error means not acknowledged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """The encoded state of one daemon at one moment.
+
+    A named tuple, because restoring a node makes 100,000 of them and a frozen dataclass takes
+    1 µs more each.
 
     Attributes:
         address: Whose state it is.

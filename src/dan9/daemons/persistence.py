@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dan9.base.address import SCHEME
 from dan9.base.duration import Duration
 from dan9.base.errors import BadPayload, Dan9Error, NotFound, NotSupported, Refused, UnknownDaemon
-from dan9.base.events import DaemonStarted, Event, SaveFailed
+from dan9.base.events import SaveFailed
 from dan9.base.ports import Alarm, StatePolicy, Version
 from dan9.base.reasons import Reason
 from dan9.daemons.stateform import from_form, to_form
@@ -33,6 +33,7 @@ __all__ = ["Persistence"]
 
 T = TypeVar("T")
 _TOGETHER = 500  # daemons with one interval in one transaction
+_ITS_OWN = object()
 
 
 class Persistence(Daemon, type="persistence", checkpoint="on-change"):
@@ -53,27 +54,27 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
     async def on_start(self) -> None:
         """Take over the policies of all daemons, those that come later too."""
         self._policies: dict[tuple[object, ...], StatePolicy] = {}
-        self._watched: set[str] = set()
         self._intervals: dict[float, Any] = {}
+        self._is_collecting = self.system.store is not None
         self._saver = Saver(self, self._policy_of, self.coalesce)
         self._alarm = Alarm("ok", "")
         system: Any = self.system
         system.state_policy = self._policy_of
         system.on_dirty = self._saver.on_dirty
         store: Any = system.store
-        if store is not None:
-            store.on_alarm = self._on_alarm
-            if store.alarm.state != "ok":
-                self._on_alarm(store.alarm)
-        self._unsubscribe = system.subscribe_events(self._on_started, DaemonStarted)
+        if store is None:
+            return
+        store.on_alarm = self._on_alarm
+        if store.alarm.state != "ok":
+            self._on_alarm(store.alarm)
         for address in system.addresses():
             self._apply(address)
 
     async def on_stop(self, reason: Reason) -> None:
         """Save what changed and wait until it is saved."""
-        self._unsubscribe()
         system: Any = self.system
         system.on_dirty = None
+        self._is_collecting = False
         for handle in self._intervals.values():
             handle.cancel()
         self._intervals.clear()
@@ -122,25 +123,24 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         return await self._ask(self._running(daemon_name), "restore", version=version)
 
     @on(concurrent=True, timeout_s=60.0)
-    async def checkpoint_all(self) -> dict[str, Any]:
+    async def checkpoint_all(self, wait: Duration = 5.0) -> dict[str, Any]:
         """Save every daemon that changed, in one transaction.
 
-        Replies snapshot (its number; 0 if nothing had changed), saved, unchanged, bytes, when.
-        Errors: not-supported, no-space, read-only, disk-failed.
+        A daemon with a message in hand is waited for, `wait` seconds at most; one that takes
+        longer is saved by itself as soon as it can be.
+        Replies snapshot (its number; 0 if nothing had changed), saved, unchanged, busy (daemons
+        not waited for), bytes, when. Errors: not-supported, no-space, read-only, disk-failed.
         """
         self._store()
-        system: Any = self.system
-        wanted: dict[str, None] = {}
-        for part in system.dirty_parts():
-            wanted.update(dict.fromkeys(part))
-            await asyncio.sleep(0)
+        wanted = dict.fromkeys(await self._dirty())
         wanted.update(self._saver.changed)
         self._saver.changed.clear()
-        batch = await self._saver.save(wanted, snapshot=True)
+        batch = await self._saver.save(wanted, snapshot=True, wait_s=wait)
         return {
             "snapshot": batch.snapshot,
             "saved": len(batch.points),
             "unchanged": batch.unchanged,
+            "busy": batch.busy,
             "bytes": batch.size_bytes,
             "when": self.clock.now(),
         }
@@ -250,7 +250,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         address = None if daemon_name is None else self._named(daemon_name)
         checkpoint = from_form(data, address=address, when=self.clock.now())
         owner = self._named(checkpoint.address)
-        checkpoint = replace(checkpoint, address=owner)
+        checkpoint = checkpoint._replace(address=owner)
         receipt: list[Any] = []
         keep = max(1, self._policy_of(owner).keep)
         await answered(lambda done: receipt.append(store.save([checkpoint], done, keep=keep)))
@@ -293,7 +293,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         system: Any = self.system
         if system.store is None:
             return 0
-        due = [a for a in system.dirty() if self._policy_of(a).interval == interval]
+        due = [a for a in await self._dirty() if self._policy_of(a).interval == interval]
         saved = 0
         for start in range(0, len(due), _TOGETHER):
             try:
@@ -302,15 +302,26 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
                 break  # said by the alarm; what was not saved is tried again
         return saved
 
+    async def _dirty(self) -> list[str]:
+        """Return who handled a message since its last save; of very many not in one step."""
+        system: Any = self.system
+        found: list[str] = []
+        for part in system.dirty_parts():
+            found += part
+            await asyncio.sleep(0)
+        return found
+
     # ---- policies -------------------------------------------------------------
 
-    def _policy_of(self, address: str) -> StatePolicy:
+    def _policy_of(self, address: str, option: object = _ITS_OWN) -> StatePolicy:
+        """Return the policy of a daemon; `option`: its class's keyword, if that is at hand."""
         rule = self.rules.get(address)
-        system: Any = self.system
-        try:
-            option = system.options_of(address).get("checkpoint")
-        except Dan9Error:
-            option = None  # nobody has this address yet
+        if option is _ITS_OWN:
+            system: Any = self.system
+            try:
+                option = system.options_of(address).get("checkpoint")
+            except Dan9Error:
+                option = None  # nobody has this address yet
         # Few policies, many daemons: the address matters only by its group.
         key = (rule, option, address.split("/", 4)[3:4] == ["system"])
         policy = self._policies.get(key)
@@ -318,6 +329,9 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
             policy = self._policies[key] = effective(
                 address, rule, option, interval=self.checkpoint_interval, keep=self.keep
             )
+            interval = policy.interval
+            if interval is not None and policy.keep and interval not in self._intervals:
+                self._plan(interval)
         return policy
 
     def _set_rule(self, address: str, rule: Rule) -> None:
@@ -328,21 +342,16 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         self._apply(address)
 
     def _apply(self, address: str) -> None:
-        """Let the kernel say when this daemon changes, and see to its interval."""
-        system: Any = self.system
-        if system.store is None:
-            return
+        """Let the kernel say when this daemon changes; of those to come it asks for the policy."""
         policy = self._policy_of(address)
-        if policy.on_change or address in self._watched:
-            try:
-                system.watch_dirty(address, policy.on_change and policy.keep > 0)
-            except Dan9Error:
-                return  # nobody has this address yet
-            self._watched.add(address)
-        if policy.interval is not None and policy.keep and policy.interval not in self._intervals:
-            self._plan(policy.interval)
+        system: Any = self.system
+        with suppress(Dan9Error):  # nobody has this address yet
+            system.watch_dirty(address, policy.on_change and policy.keep > 0)
 
     def _plan(self, interval: float) -> None:
+        """Collect once an interval has passed, and so on."""
+        if not self._is_collecting:
+            return
         system: Any = self.system
 
         def tell() -> None:
@@ -353,9 +362,6 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
                 self.log.warning("not collected: %s", refusal)
 
         self._intervals[interval] = system.call_at(self.clock.monotonic() + interval, tell)
-
-    def _on_started(self, event: Event) -> None:
-        self._apply(event.address)
 
     # ---- alarms and names -------------------------------------------------------
 

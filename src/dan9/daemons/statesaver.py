@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
+from dan9.base.errors import Refused
 from dan9.base.ports import Checkpoint, StatePolicy
 from dan9.kernel.daemon import Daemon
 
@@ -25,7 +27,7 @@ _REMEMBERED = 200_000  # daemons of which we know what is stored; more are writt
 class Batch:
     """What is saved together."""
 
-    __slots__ = ("keeps", "points", "size_bytes", "snapshot", "sums", "unchanged")
+    __slots__ = ("busy", "keeps", "points", "size_bytes", "snapshot", "sums", "unchanged")
 
     def __init__(self) -> None:
         self.points: list[Checkpoint] = []
@@ -35,6 +37,8 @@ class Batch:
         self.size_bytes = 0
         """Length of the states, encoded."""
         self.unchanged = 0
+        self.busy = 0
+        """Daemons that had a message in hand for too long."""
         self.snapshot = 0
 
     def add(self, point: Checkpoint, keep: int, state: int, numbers: int) -> None:
@@ -64,6 +68,7 @@ class Saver:
         """Daemons that wait to be saved."""
         self._stored: dict[str, tuple[int, int, int]] = {}  # hashes of state and metrics, version
         self._flush_at: Any = None
+        self._flushes: set[asyncio.Task[None]] = set()
         self._flushed = owner.clock.monotonic() - coalesce
         self._retry_s = _RETRY_S
 
@@ -81,6 +86,8 @@ class Saver:
         """Save what waits; raises what the store refuses with."""
         if self._flush_at is not None:
             self._flush_at.cancel()
+        if self._flushes:
+            await asyncio.wait(self._flushes)
         waiting = [address for address in self.changed if address != self._owner.address]
         system: Any = self._owner.system
         if waiting and system.store is not None:
@@ -101,7 +108,13 @@ class Saver:
         self._flush_at = None
         self._flushed = self._owner.clock.monotonic()
         changed, self.changed = self.changed, {}
-        self._capture(changed, lambda points: self._commit(points, metrics=False))
+        flush = asyncio.get_running_loop().create_task(self._save_changed(changed))
+        self._flushes.add(flush)
+        flush.add_done_callback(self._flushes.discard)
+
+    async def _save_changed(self, changed: Iterable[str]) -> None:
+        with suppress(Refused):  # said by the alarm; what was not saved is tried again
+            await self.save(changed, metrics=False)
 
     def _again(self, addresses: Iterable[str]) -> None:
         """Keep what could not be saved, and try again later."""
@@ -112,32 +125,52 @@ class Saver:
 
     # ---- capturing and committing -----------------------------------------------
 
-    def _capture(self, addresses: Iterable[str], then: Callable[[list[Checkpoint]], None]) -> None:
-        """Take the state of each between two of its messages; `then` gets what there is."""
-        system: Any = self._owner.system
-        points: list[Checkpoint] = []
-        waiting = 1
+    async def save(
+        self,
+        addresses: Iterable[str],
+        *,
+        snapshot: bool = False,
+        metrics: bool = True,
+        wait_s: float = 0.0,
+    ) -> Batch:
+        """Capture and commit; return what was saved when the disk has it.
 
-        def taken(point: Checkpoint | None, error: Exception | None) -> None:
-            nonlocal waiting
-            if point is not None:
-                points.append(point)
-            elif error is not None:
-                self._owner.log.error("a state cannot be saved: %s", error)
-                self._owner._d9_count("not-encoded")
-            waiting -= 1
-            if not waiting:
-                then(points)
+        Args:
+            addresses: Whose states.
+            snapshot: This is a checkpoint-all.
+            metrics: Other metrics with the same state are a difference too.
+            wait_s: How long to wait for daemons with a message in hand. The states of those
+                that take longer are committed by themselves when they come.
 
-        for address in addresses:
-            waiting += 1
-            system.capture(address, taken)
-        taken(None, None)
-
-    def _commit(self, points: list[Checkpoint], *, metrics: bool = True) -> None:
-        """Save what differs from what is stored, in one transaction."""
+        Raises:
+            Refused: What the store refuses with.
+        """
         batch = Batch()
-        self._sort(points, batch, metrics=metrics)
+        states = _States(self._capture_failed, self._commit)
+        capture = self._owner.system.capture
+        todo = list(addresses)
+        for start in range(0, len(todo), _CHUNK):
+            for address in todo[start : start + _CHUNK]:
+                states.missing += 1
+                capture(address, states.take)
+            self._sort(states.taken(), batch, metrics=metrics)
+            if start + _CHUNK < len(todo):
+                await asyncio.sleep(0)
+        if states.missing and wait_s:
+            await states.wait(wait_s)
+            self._sort(states.taken(), batch, metrics=metrics)
+        batch.busy = states.close()
+        await answered(lambda done: self._write(batch, done, snapshot=snapshot))
+        return batch
+
+    def _capture_failed(self, error: Exception) -> None:
+        self._owner.log.error("a state cannot be saved: %s", error)
+        self._owner._d9_count("not-encoded")
+
+    def _commit(self, point: Checkpoint) -> None:
+        """Save one state by itself."""
+        batch = Batch()
+        self._sort([point], batch)
         self._write(batch, None)
 
     def _sort(self, points: list[Checkpoint], batch: Batch, *, metrics: bool = True) -> None:
@@ -222,18 +255,53 @@ class Saver:
         versions = store.versions(point.address) if store is not None else []
         return bool(versions) and versions[-1].version == known[2]
 
-    async def save(self, addresses: Iterable[str], *, snapshot: bool = False) -> Batch:
-        """Capture and commit; return what was saved when the disk has it."""
-        loop = asyncio.get_running_loop()
-        batch = Batch()
-        todo = list(addresses)
-        for start in range(0, len(todo), _CHUNK):
-            captured: asyncio.Future[list[Checkpoint]] = loop.create_future()
-            self._capture(todo[start : start + _CHUNK], captured.set_result)
-            self._sort(await captured, batch)
-            await asyncio.sleep(0)
-        await answered(lambda done: self._write(batch, done, snapshot=snapshot))
-        return batch
+
+class _States:
+    """The states of one saving, as they come in.
+
+    Args:
+        failed: Is told of a state that could not be captured.
+        late: Is given a state that comes after `close`.
+    """
+
+    def __init__(
+        self, failed: Callable[[Exception], None], late: Callable[[Checkpoint], None]
+    ) -> None:
+        self.missing = 0
+        """Daemons that were asked and have not answered."""
+        self._failed = failed
+        self._late = late
+        self._here: list[Checkpoint] = []
+        self._is_closed = False
+        self._all_here: asyncio.Future[None] | None = None
+
+    def take(self, point: Checkpoint | None, error: Exception | None) -> None:
+        """Take what a daemon answers."""
+        self.missing -= 1
+        if error is not None:
+            self._failed(error)
+        elif point is not None and self._is_closed:
+            self._late(point)
+        elif point is not None:
+            self._here.append(point)
+        waits = self._all_here
+        if waits is not None and not self.missing and not waits.done():
+            waits.set_result(None)
+
+    def taken(self) -> list[Checkpoint]:
+        """Return what has come since the last call."""
+        here, self._here = self._here, []
+        return here
+
+    async def wait(self, limit_s: float) -> None:
+        """Wait until all have answered, but not for longer."""
+        self._all_here = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._all_here], timeout=limit_s)
+
+    def close(self) -> int:
+        """Count no more in; return how many are missing."""
+        self._is_closed = True
+        return self.missing
 
 
 async def answered(work: Callable[[Callable[[Exception | None], None]], object]) -> None:

@@ -137,6 +137,8 @@ class Control:
         """Start a daemon that does not run with a stored state, or afresh."""
         found = self.system.state.choose(cell, version)
         await self.start(cell)
+        if version == "none" and cell.state == RUNNING:
+            await self.system.state.save_afresh(cell)
         return found
 
     @staticmethod

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dan9.base.address import SCHEME, kebab
 from dan9.base.errors import BadPayload, NotFound
 from dan9.kernel import metrics
-from dan9.kernel.cell import RUNNING, STATE_NAMES, Cell
+from dan9.kernel.cell import STATE_NAMES, Cell
 from dan9.kernel.finding import Finding
 from dan9.kernel.message import Ask, Gather
 from dan9.kernel.scheduler import Parking
@@ -193,7 +193,7 @@ class Insight(Finding):
         return now, changed
 
     def dirty_parts(self, size: int = 5_000) -> Iterator[list[str]]:
-        """Yield, part by part, running daemons with state that handled a message since saved.
+        """Yield, part by part, daemons that handled a message since they were last saved.
 
         A part looks at `size` daemons; between two of them the node may do something else.
         """
@@ -201,14 +201,7 @@ class Insight(Finding):
         for names in list(tables.values()):
             cells = list(names.values())
             for start in range(0, len(cells), size):
-                found: list[str] = []
-                for cell in cells[start : start + size]:
-                    handled: int = cell.handled
-                    if handled and cell.state == RUNNING and cell.home.behaviour.has_state:
-                        cold = cell.cold
-                        if cold is None or handled > cold.saved_at_handled:
-                            found.append(cell.address)
-                yield found
+                yield self.registry.dirty(cells[start : start + size])
 
     def waits(self) -> list[dict[str, Any]]:
         """Return who waits on whom and since when: [{address, message, on, since}]."""

@@ -32,7 +32,6 @@ from dan9.kernel.cell import (
     GUARDED,
     HELD,
     POLICIES,
-    RUNNING,
     STATE_NAMES,
     STOPPED,
     STOPPING,
@@ -697,16 +696,8 @@ class System(Speaking, Watching, Insight):
     # -- persistence's hooks
 
     def dirty(self) -> list[str]:
-        """Return running daemons with state that handled a message since their last capture."""
-        # Written out, not by `is_dirty`: 100,000 daemons take 27 ms instead of 94.
-        found = []
-        for cell in self.registry.cells():
-            handled = cell.handled
-            if handled and cell.state == RUNNING and cell.home.behaviour.has_state:
-                cold = cell.cold
-                if cold is None or handled > cold.saved_at_handled:
-                    found.append(cell.address)
-        return found
+        """Return the daemons that handled a message since they were last saved."""
+        return [address for part in self.dirty_parts() for address in part]
 
     def capture(self, address: str, then: Callable[[Any, Exception | None], None]) -> None:
         """Encode a daemon's state between two messages; `then(checkpoint, error)`."""
@@ -722,12 +713,12 @@ class System(Speaking, Watching, Insight):
         self.state.watch_dirty(self.cell_of(address), wanted=wanted)
 
     @property
-    def state_policy(self) -> Callable[[str], Any] | None:
+    def state_policy(self) -> Callable[[str, object], Any] | None:
         """Who says when a daemon's state is saved; None: the default policy."""
         return self.state.policy
 
     @state_policy.setter
-    def state_policy(self, policy: Callable[[str], Any] | None) -> None:
+    def state_policy(self, policy: Callable[[str, object], Any] | None) -> None:
         self.state.policy = policy
 
     @property

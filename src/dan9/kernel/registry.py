@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from dan9.base.address import SCHEME, Address, Pattern, is_pattern, segment
 from dan9.base.errors import AddressInUse, AmbiguousName, BadAddress, UnknownDaemon
-from dan9.kernel.cell import RUNNING, Behaviour, Cell, Home
+from dan9.kernel.cell import RUNNING, SUSPENDED, Behaviour, Cell, Home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,3 +195,22 @@ class Registry:
             for cell in list(home.names.values()):
                 if matcher is None or matcher.matches(cell.address):
                     yield cell
+
+    def dirty(self, cells: list[Cell]) -> list[str]:
+        """Return the addresses of those with something to save that handled a message since saved.
+
+        Here, because compiled it looks at 100,000 in a few milliseconds.
+        """
+        found: list[str] = []
+        for cell in cells:
+            handled: int = cell.handled
+            cold = cell.cold
+            if handled == 0 or (cold is not None and handled <= cold.saved_at_handled):
+                continue
+            state: int = cell.state
+            if state not in (RUNNING, SUSPENDED):
+                continue
+            has_metrics = cold is not None and bool(cold.own_metrics or cold.own_histograms)
+            if has_metrics or cell.home.behaviour.has_state:
+                found.append(cell.address)
+        return found

@@ -23,7 +23,7 @@ from dan9.base.errors import (
 from dan9.base.events import SaveFailed, StateRestored
 from dan9.base.ports import DEFAULT_POLICY, Checkpoint, Entry, Known, StatePolicy
 from dan9.kernel import metrics
-from dan9.kernel.cell import BLOCKED, OWN_LOOP, PAUSED, Cell
+from dan9.kernel.cell import BUSY, HELD, PAUSED, SUSPENDED, Cell
 from dan9.kernel.message import ANSWERED, KEYWORDS, PENDING, PRIORITY, Ask, Message, Verb
 from dan9.kernel.scheduler import Parking
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["State"]
 
 MAX_DELIVERIES = 3
+_NEVER = StatePolicy(interval=None, on_stop=False, on_change=False, keep=0)
 
 
 class State:
@@ -41,7 +42,8 @@ class State:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.policy: Callable[[str], StatePolicy] | None = None
+        self.policy: Callable[[str, object], StatePolicy] | None = None
+        """Says when a state is saved, by the address and its class's keyword `checkpoint`."""
         self.on_dirty: Callable[[str], None] | None = None
         self.unloadable: set[Cell] = set()  # their saved state could not be loaded
         self._chosen: dict[Cell, int | str] = {}  # the version to begin with, if not the latest
@@ -51,11 +53,19 @@ class State:
 
     def policy_of(self, cell: Cell) -> StatePolicy:
         """Return when this daemon's state is saved."""
-        if self.system.store is None or not cell.home.behaviour.has_state:
-            return StatePolicy(None, on_stop=False, on_change=False, keep=0)
+        if self.system.store is None:
+            return _NEVER
         if self.policy is not None:
-            return self.policy(cell.address)
+            return self.policy(cell.address, cell.home.behaviour.options.get("checkpoint"))
         return DEFAULT_POLICY
+
+    @staticmethod
+    def is_kept(cell: Cell) -> bool:
+        """True if there is something to save: state, or metrics of the daemon's own."""
+        if cell.home.behaviour.has_state:
+            return True
+        cold = cell.cold
+        return cold is not None and bool(cold.own_metrics or cold.own_histograms)
 
     def is_dirty(self, cell: Cell) -> bool:
         """True if the daemon has handled a message since its state was last captured."""
@@ -66,8 +76,8 @@ class State:
     # -- saving ------------------------------------------------------------------------------
 
     def encode(self, cell: Cell) -> Checkpoint | None:
-        """Return the state as it is now; None if the daemon has none to save."""
-        if cell.instance is None or not cell.home.behaviour.has_state:
+        """Return the state as it is now; None if the daemon has nothing to save."""
+        if cell.instance is None or not self.is_kept(cell):
             return None
         fields: Fields = cell.home.behaviour.fields  # type: ignore[assignment]
         cold = cell.chill()
@@ -88,10 +98,14 @@ class State:
     def capture(
         self, cell: Cell, then: Callable[[Checkpoint | None, Exception | None], None]
     ) -> None:
-        """Encode between two messages: now if nothing is in hand, else in the mailbox's order."""
-        if cell.instance is None or not cell.home.behaviour.has_state:
+        """Encode between two messages: now if nothing is in hand, else in the mailbox's order.
+
+        `then` is called once: with None if the daemon has nothing to save, or ends first.
+        """
+        blocked = BUSY | PAUSED if cell.state == SUSPENDED else BUSY | PAUSED | HELD
+        if cell.instance is None or not self.is_kept(cell):
             then(None, None)
-        elif cell.gate & (BLOCKED & ~OWN_LOOP):
+        elif cell.gate & blocked:
             message = Message(cell, _CAPTURE, KEYWORDS, {"then": then, "state": self})
             scheduler = cell.home.scheduler
             scheduler.stamp(message)
@@ -110,6 +124,15 @@ class State:
             return
         then(checkpoint, None)
 
+    @staticmethod
+    def lost(message: Message) -> bool:
+        """See what became a dead letter: True if it was a capture, which is nobody's message."""
+        if message.verb is not _CAPTURE:
+            return False
+        then: Any = message.arguments()[1]["then"]
+        then(None, None)
+        return True
+
     async def save(self, cell: Cell) -> dict[str, Any]:
         """Commit the state; returns when the store has it."""
         store = self.system.store
@@ -119,17 +142,13 @@ class State:
                 hint="start it with the persistence daemon and a state directory",
                 address=cell.address,
             )
-        if not cell.home.behaviour.has_state:
+        checkpoint = await self._captured(cell)
+        if checkpoint is None:
             raise NotSupported(
                 f"{cell.address} has no state to save",
                 hint="annotated public fields of the class are its state",
                 address=cell.address,
             )
-        captured = Parking(cell.home.scheduler)
-        self.capture_now(
-            cell, lambda point, error: captured.fail(error) if error else captured.release(point)
-        )
-        checkpoint: Any = await captured
         parking = Parking(cell.home.scheduler)
         keep = max(1, self.policy_of(cell).keep)
         store.save(
@@ -144,16 +163,27 @@ class State:
             raise
         versions = store.versions(cell.address)
         version = versions[-1].version if versions else 0
-        cell.chill().version = version
-        return {"version": version, "bytes": len(checkpoint.blob), "when": checkpoint.when}
+        return _about(checkpoint._replace(version=version))
+
+    async def _captured(self, cell: Cell) -> Checkpoint | None:
+        """Return the state between two messages; within one of its own: as it is now."""
+        scheduler = cell.home.scheduler
+        if scheduler.current_cell is cell:
+            return self.encode(cell)
+        parking = Parking(scheduler)
+        self.capture(
+            cell, lambda point, error: parking.fail(error) if error else parking.release(point)
+        )
+        return await parking  # type: ignore[return-value]
 
     async def save_at_end(self, cell: Cell, limit_s: float) -> None:
         """Save the state of a daemon that stopped in good order, if its policy says so."""
-        policy = self.policy_of(cell)
-        if not policy.on_stop or policy.keep < 1 or not self.is_dirty(cell):
-            return
         store = self.system.store
-        assert store is not None
+        if store is None or not self.is_kept(cell) or not self.is_dirty(cell):
+            return
+        policy = self.policy_of(cell)
+        if not policy.on_stop or policy.keep < 1:
+            return
         try:
             checkpoint = self.encode(cell)
         except Dan9Error as error:
@@ -180,63 +210,90 @@ class State:
     # -- restoring ------------------------------------------------------------------------------
 
     def revive(self, cell: Cell) -> None:
-        """Give a new incarnation its saved state, if there is one.
+        """Give a new incarnation its saved state, if there is one; watch it if need be.
+
+        Metrics that it still has from the last incarnation are newer than the saved ones.
 
         Raises:
             Corrupt: There is one, and it cannot be loaded.
         """
         store = self.system.store
-        if store is None or not cell.home.behaviour.has_state:
+        if store is None:
             return
+        policy = self.policy_of(cell)
+        if policy.on_change and policy.keep:
+            self.watch_dirty(cell, wanted=True)
         version = self._chosen.pop(cell, "latest")
-        if version == "none" or self.policy_of(cell).keep < 1:
+        if version == "none" or policy.keep < 1:
             return
         try:
             checkpoint = store.load(cell.address, None if version == "latest" else int(version))
             if checkpoint is not None:
-                self.fill(cell, checkpoint)
+                cold = cell.cold
+                is_newer = cold is not None and version == "latest" and bool(cold.own_kinds)
+                self.fill(cell, checkpoint, with_metrics=not is_newer)
         except Exception:
             self.unloadable.add(cell)
             raise
 
     def choose(self, cell: Cell, version: int | str) -> dict[str, Any]:
         """Choose what the next incarnation of a daemon that does not run begins with."""
-        if version == "none":
-            found = {"version": 0, "bytes": 0, "when": self.system.clock.now()}
-        else:
-            found = _about(self.find(cell, version))
+        found = self.nothing() if version == "none" else _about(self.find(cell, version))
         self._chosen[cell] = version
         return found
 
-    def fill(self, cell: Cell, checkpoint: Checkpoint) -> None:
-        """Set the fields from a checkpoint."""
+    def fill(self, cell: Cell, checkpoint: Checkpoint, *, with_metrics: bool = True) -> None:
+        """Set the fields, and the metrics of the daemon's own, from a checkpoint."""
         fields: Fields = cell.home.behaviour.fields  # type: ignore[assignment]
         instance: Any = cell.instance
         migrate = getattr(instance, "migrate", None)
         values = fields.restore(checkpoint.blob, migrate)
         for name, value in values.items():
             setattr(instance, name, value)
-        cold = cell.chill()
-        if checkpoint.metrics:
+        if checkpoint.metrics and with_metrics:
             metrics.unpack(cell, checkpoint.metrics)
-        cold.saved_at_handled = int(cell.handled)
-        cold.version = checkpoint.version
+        if cell.handled:  # else it is clean without saying so, and needs no cold record
+            cell.chill().saved_at_handled = int(cell.handled)
         if self.system.wants(StateRestored):
             now = self.system.clock.now()
             self.system.emit(StateRestored(now, cell.address, checkpoint.version))
 
     async def load(self, cell: Cell, version: int | str) -> dict[str, Any]:
-        """Load a version into the running incarnation."""
-        fields: Fields = cell.home.behaviour.fields  # type: ignore[assignment]
+        """Load a version into the running incarnation; called in the daemon's own message."""
         if version == "none":
-            instance: Any = cell.instance
-            fresh = fields.fresh()
-            for name, field in fields.state.items():
-                setattr(instance, name, fresh.get(name, field.default))
-            return {"version": 0, "bytes": 0, "when": self.system.clock.now()}
+            await self.start_afresh(cell)
+            return self.nothing()
         checkpoint = self.find(cell, version)
         self.fill(cell, checkpoint)
         return _about(checkpoint)
+
+    def nothing(self) -> dict[str, Any]:
+        """Return what `restore version=none` replies."""
+        return {"version": 0, "bytes": 0, "when": self.system.clock.now()}
+
+    async def start_afresh(self, cell: Cell) -> None:
+        """Give the running incarnation the state it would begin with, and save that at once.
+
+        Otherwise the state that one wanted to be rid of would be back after a crash. If it
+        cannot be saved, the state stays as it was.
+        """
+        instance: Any = cell.instance
+        fresh: Any = self.system.lifecycle.make(cell)
+        names = cell.home.behaviour.fields.state  # type: ignore[attr-defined]
+        before = {name: getattr(instance, name) for name in names}
+        for name in names:
+            setattr(instance, name, getattr(fresh, name))
+        try:
+            await self.save_afresh(cell)
+        except BaseException:
+            for name, value in before.items():
+                setattr(instance, name, value)
+            raise
+
+    async def save_afresh(self, cell: Cell) -> None:
+        """Save the state of a daemon that was told to start afresh, if it is one to be saved."""
+        if cell.home.behaviour.has_state and self.policy_of(cell).keep:
+            await self.save(cell)
 
     def find(self, cell: Cell, version: int | str) -> Checkpoint:
         """Return a stored version.
@@ -267,9 +324,11 @@ class State:
     # -- change ------------------------------------------------------------------------------------
 
     def watch_dirty(self, cell: Cell, *, wanted: bool) -> None:
-        """Call `on_dirty` when this daemon goes from clean to dirty."""
-        cell.chill().dirty_watch = wanted
-        self.system.reconsider_watch(cell)
+        """Call `on_dirty` when this daemon goes from clean to dirty, if it has state."""
+        wanted = wanted and cell.home.behaviour.has_state
+        if wanted or cell.cold is not None:
+            cell.chill().dirty_watch = wanted
+            self.system.reconsider_watch(cell)
 
     def handled(self, cell: Cell) -> None:
         """Hear of a handled message of a watched daemon."""

@@ -124,6 +124,8 @@ class Watching(Core):
 
     def bury(self, message: Message, reason: str) -> None:
         """Keep a dead letter and tell its asker."""
+        if self.state.lost(message):
+            return
         now = self.clock.now()
         try:
             payload = message.payload

@@ -331,7 +331,7 @@ def _save(medium: _Medium, checkpoint: Checkpoint, keep: int, snapshot: int) -> 
     rows = medium.states.setdefault(checkpoint.address, [])
     latest = rows[-1].version if rows else medium.floors.get(checkpoint.address, 0)
     number = snapshot or checkpoint.snapshot
-    rows.append(replace(checkpoint, version=latest + 1, snapshot=number))
+    rows.append(checkpoint._replace(version=latest + 1, snapshot=number))
     del rows[: max(0, len(rows) - max(keep, 1))]
     return latest + 1
 
