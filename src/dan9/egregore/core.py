@@ -13,11 +13,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dan9.base.errors import BadConfig, BadPayload, Dan9Error, Exists, NotFound
-from dan9.kernel.cell import CREATED, FAILED, RUNNING, STOPPED, Cell
+from dan9.base.events import DaemonRestarted, DaemonStarted
+from dan9.base.reasons import Reason
+from dan9.kernel.cell import CREATED, FAILED, RUNNING, STARTING, STOPPED, SUSPENDED, Cell
 from dan9.kernel.daemon import Config, Daemon, on
 from dan9.kernel.ref import Ref
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dan9.base.events import Event
     from dan9.kernel.links import Down
 
 __all__ = ["ARCHETYPES", "Egregore", "Pattern"]
@@ -29,6 +34,9 @@ ARCHETYPES = {
     "mesh": "dan9.egregore.mesh:MeshPattern",
 }
 
+_RESTART = Reason("shutdown", "restart")
+"""Why a daemon ends that is told `restart`: it comes back."""
+
 
 class Pattern:
     """What an archetype makes of a broadcast and of members' coming and going."""
@@ -39,6 +47,9 @@ class Pattern:
     async def broadcast(self, type_: str, payload: dict[str, Any], options: dict[str, Any]) -> Any:
         """Do it; return what the broadcast replies."""
         raise NotImplementedError
+
+    def begun(self) -> None:
+        """The members from the start are all there."""
 
     def joined(self, member: str) -> None:
         """A member has joined, or runs again."""
@@ -79,11 +90,16 @@ class Egregore(Daemon, type="egregore", checkpoint="never"):
         self._members: dict[str, Cell] = {}
         self._monitors: dict[str, int] = {}
         self._born = 0
+        self._fallen: dict[str, None] = {}
+        self._unsubscribe: Callable[[], None] | None = None
+        self.has_begun = False
         self._pattern: Pattern = _load(ARCHETYPES[self.archetype])(self)
         for _ in range(self.count):
             await self._take(self.member)
         for one in self.members:
             await self._take(one)
+        self.has_begun = True
+        self._pattern.begun()
 
     def on_status(self) -> dict[str, object]:
         """Add archetype, members with their states, coordinator, rounds."""
@@ -140,9 +156,10 @@ class Egregore(Daemon, type="egregore", checkpoint="never"):
 
         Swarm: every member is told; with `gather` asked: replies within `timeout`, and who is
         missing. Hierarchy: the payload's `items` are split over the workers and their results
-        reduced (`list`, `sum`, `merge`). Ring: the payload passes through the members in
-        order. Mesh: all are told, in causal order. Errors: bad-payload not-running, and what
-        members refuse.
+        reduced (`list`, `sum`, `merge`); an item that takes longer than `timeout` (or than
+        its handler says) is begun again elsewhere. Ring: the payload passes through the members
+        in order; who keeps it longer than `timeout` is ended. Mesh: all are told, in causal
+        order. Errors: bad-payload not-running item-failed, and what members refuse.
         """
         if not type:
             raise BadPayload("type is empty", hint="what is to be said?", at="payload.type")
@@ -152,16 +169,31 @@ class Egregore(Daemon, type="egregore", checkpoint="never"):
 
     async def on_down(self, down: Down) -> None:
         """A member ended: passed over while it is restarted, forgotten if that was its end."""
-        if self._monitors.get(down.address) != down.monitor:
+        address = down.address
+        if self._monitors.get(address) != down.monitor:
             return
-        cell = self._members[down.address]
-        gone = self.system.registry.get(down.address) is None
-        if gone or cell.state in {STOPPED, FAILED, CREATED}:
-            self._monitors.pop(down.address, None)
-            self._leave(down.address)
+        del self._monitors[address]
+        cell = self._members[address]
+        has_ended = cell.state in {STOPPED, FAILED, CREATED} and down.reason != _RESTART
+        if has_ended or self.system.registry.get(address) is None:
+            self._leave(address)
             return
-        self._pattern.fallen(down.address)
-        self._monitors[down.address] = self.system.monitor(down.address, self)
+        self._pattern.fallen(address)
+        if cell.state in {RUNNING, SUSPENDED}:  # it was faster than the word of its end
+            self._up(address)
+            return
+        self._fallen[address] = None
+        if cell.state == STARTING:
+            self._monitors[address] = self.system.monitor(address, self)
+        if self._unsubscribe is None:
+            self._unsubscribe = self.system.subscribe_events(
+                self._risen, DaemonStarted, DaemonRestarted
+            )
+
+    async def on_stop(self, reason: Reason) -> None:
+        """Listen no more."""
+        self._fallen.clear()
+        self._listen_no_more()
 
     # -- for patterns ----------------------------------------------------------------------------
 
@@ -202,7 +234,26 @@ class Egregore(Daemon, type="egregore", checkpoint="never"):
 
     def _leave(self, address: str) -> None:
         del self._members[address]
+        self._fallen.pop(address, None)
+        self._listen_no_more()
         self._pattern.left(address)
+
+    def _risen(self, event: Event) -> None:
+        """A daemon runs: perhaps a member that fell."""
+        if event.address in self._fallen:
+            self._up(event.address)
+
+    def _up(self, address: str) -> None:
+        self._fallen.pop(address, None)
+        self._listen_no_more()
+        if address not in self._monitors:
+            self._monitors[address] = self.system.monitor(address, self)
+        self._pattern.joined(address)
+
+    def _listen_no_more(self) -> None:
+        if self._unsubscribe is not None and not self._fallen:
+            self._unsubscribe()
+            self._unsubscribe = None
 
 
 def _load(target: str) -> Any:

@@ -3,7 +3,8 @@
 Each worker has one item in hand and takes the next when it has answered: the slow do not
 hold the fast. An item whose worker fell goes back to the others. A result enters the
 reduction when its reply came, and only the first: exactly once, though the work may be begun
-more often. A worker that is itself an egregore gets as many items as it has members.
+more often. A worker that is a hierarchy gets as many items as it has members; one that is another
+egregore has its members do each item in its own way.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from dan9.base.errors import BadPayload, Dan9Error, NotRunning, Refused, TimedOut
+from dan9.base.errors import BadPayload, Dan9Error, MailboxFull, NotRunning, Refused, TimedOut
 from dan9.egregore.core import Egregore, Pattern, described
 from dan9.kernel.daemon import Config
 
@@ -51,8 +52,11 @@ REDUCE: dict[str, Callable[[list[Any]], Any]] = {"list": list, "sum": _sum, "mer
 class _Job:
     """Items on their way to results."""
 
-    def __init__(self, type_: str, items: list[Any], rest: dict[str, Any]) -> None:
+    def __init__(
+        self, type_: str, items: list[Any], rest: dict[str, Any], timeout_s: float | None
+    ) -> None:
         self.type = type_
+        self.timeout_s = timeout_s
         self.items = items
         self.rest = rest
         self.queue = deque(range(len(items)))
@@ -61,9 +65,20 @@ class _Job:
         self.error: Dan9Error | None = None
         self.bug: BaseException | None = None
         self.done = asyncio.Event()
+        self.returned = asyncio.Event()
         self.workers: dict[str, asyncio.Task[None]] = {}
         if not items:
             self.done.set()
+
+    def give_back(self, numbers: list[int]) -> None:
+        """Put items back at the head of the queue; whoever is idle hears of it."""
+        self.queue.extendleft(
+            number
+            for number in reversed(numbers)
+            if number not in self.results and number not in self.queue
+        )
+        self.returned.set()
+        self.returned = asyncio.Event()
 
 
 class HierarchyPattern(Pattern):
@@ -77,7 +92,7 @@ class HierarchyPattern(Pattern):
     async def broadcast(self, type_: str, payload: dict[str, Any], options: dict[str, Any]) -> Any:
         """Return the reduced results, or the one worker's reply."""
         if "items" not in payload:
-            return await self._delegate(type_, payload)
+            return await self._delegate(type_, payload, options["timeout"])
         reduce = REDUCE.get(options["reduce"])
         if reduce is None:
             raise BadPayload(
@@ -88,7 +103,8 @@ class HierarchyPattern(Pattern):
         items = payload["items"]
         if not isinstance(items, list):
             raise BadPayload("items is no list", at="payload.items")
-        job = _Job(type_, items, {key: value for key, value in payload.items() if key != "items"})
+        rest = {key: value for key, value in payload.items() if key != "items"}
+        job = _Job(type_, items, rest, options["timeout"])
         if not self.owner._members and items:
             raise NotRunning("the hierarchy has no workers", hint="add some")
         self.jobs.append(job)
@@ -142,32 +158,43 @@ class HierarchyPattern(Pattern):
         owner = self.owner
         down_s = 0.0
         while not job.done.is_set() and member in owner._members:
-            if not job.queue or not owner.runs(member):
+            if not owner.runs(member):
                 down_s = down_s + _REST_S if not owner.running() else 0.0
                 if down_s > _NOBODY_S:
                     self._fail(job, NotRunning("no worker has run for 10 s"))
                 await asyncio.sleep(_REST_S)
                 continue
             down_s = 0.0
-            await self._one(job, member)
+            if job.queue:
+                await self._one(job, member)
+            else:
+                await job.returned.wait()
 
     async def _one(self, job: _Job, member: str) -> None:
         owner = self.owner
+        # One that is a hierarchy itself takes as many items as it has members.
         cell = owner._members[member]
-        is_group = issubclass(cell.home.behaviour.cls, Egregore)
-        size = max(1, len(getattr(cell.instance, "_members", ()))) if is_group else 1
+        group = cell.instance if isinstance(cell.instance, Egregore) else None
+        is_tree = group is not None and group.archetype == "hierarchy"
+        size = max(1, len(group._members)) if group is not None and is_tree else 1
         numbers = [job.queue.popleft() for _ in range(min(size, len(job.queue)))]
         items = [job.items[number] for number in numbers]
+        say = {**job.rest, "items": items} if is_tree else {**job.rest, "item": items[0]}
         self.busy[member] = self.busy.get(member, 0) + len(numbers)
         results: list[Any] | None = None
         try:
-            if is_group:
-                say = {"type": job.type, "payload": {**job.rest, "items": items}}
-                results = await owner.ask(member, "broadcast", payload=say, timeout_s=None)
+            type_ = job.type
+            limit = None
+            if group is None:
+                limit = self._limit(member, type_, job.timeout_s)
             else:
-                say = {**job.rest, "item": items[0]}
-                results = [await owner.ask(member, job.type, payload=say)]
-        except (NotRunning, TimedOut) as error:
+                say = {"type": type_, "payload": say, "timeout": job.timeout_s}
+                type_ = "broadcast"
+            reply = await owner.ask(member, type_, payload=say, timeout_s=limit)
+            results = reply if is_tree else [reply]
+        except (NotRunning, MailboxFull):
+            pass  # nobody took it up
+        except TimedOut as error:
             self._again(job, numbers, error)
         except Refused as error:
             self._fail(job, error)
@@ -176,20 +203,22 @@ class HierarchyPattern(Pattern):
         finally:
             self.busy[member] -= len(numbers)
             if results is None:
-                job.queue.extendleft(
-                    number
-                    for number in reversed(numbers)
-                    if number not in job.results and number not in job.queue
-                )
-        for number, result in zip(numbers, results or [], strict=False):
+                job.give_back(numbers)
+        if results is None:
+            await asyncio.sleep(_REST_S)  # another worker may be better off
+            return
+        for number, result in zip(numbers, results, strict=True):
             job.results.setdefault(number, result)
         if len(job.results) == len(job.items):
             job.done.set()
 
+    def _limit(self, member: str, type_: str, timeout_s: float | None) -> float | None:
+        """Return how long one item may take: what the worker's handler says, if it does."""
+        verb = self.owner.system.verb_of(self.owner._members[member], type_)
+        return timeout_s if verb.timeout_s < 0 and not verb.takes_timeout else -1.0
+
     def _again(self, job: _Job, numbers: list[int], error: Dan9Error) -> None:
         """Count an attempt that failed; an item that fells worker after worker is given up."""
-        if isinstance(error, NotRunning):
-            return  # nobody took it up
         for number in numbers:
             attempts = job.attempts[number] = job.attempts.get(number, 0) + 1
             limit = getattr(self.owner, "attempts", 10)
@@ -201,7 +230,7 @@ class HierarchyPattern(Pattern):
         job.error = job.error or error
         job.done.set()
 
-    async def _delegate(self, type_: str, payload: dict[str, Any]) -> Any:
+    async def _delegate(self, type_: str, payload: dict[str, Any], timeout_s: float | None) -> Any:
         """Give the whole to a worker that is idle, or else the least busy; again if it falls."""
         owner = self.owner
         attempts = 0
@@ -216,12 +245,11 @@ class HierarchyPattern(Pattern):
             member = min(running, key=lambda one: self.busy.get(one, 0))
             self.busy[member] = self.busy.get(member, 0) + 1
             try:
-                return await owner.ask(member, type_, payload=payload)
+                limit = self._limit(member, type_, timeout_s)
+                return await owner.ask(member, type_, payload=payload, timeout_s=limit)
             except Refused as error:
                 if not isinstance(error, NotRunning):
                     raise
-            except TimedOut:
-                raise
             except Dan9Error as error:
                 attempts += 1
                 if attempts >= getattr(owner, "attempts", 10):

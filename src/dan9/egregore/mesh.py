@@ -13,13 +13,16 @@ has another mark and is refused as an elector. What is decided for a topic never
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypedDict
 
 from dan9.base.errors import BadPayload, Conflict, Dan9Error, MailboxFull, NotSupported
-from dan9.egregore.clocks import Causal
+from dan9.egregore.clocks import Causal, Published
 from dan9.egregore.consensus import Acceptor, Promise, Proposer
 from dan9.egregore.core import Egregore, Pattern
+from dan9.kernel.cell import CLOSED
 from dan9.kernel.daemon import Config, Daemon, on
 
 __all__ = ["Decided", "Decree", "Mesh", "MeshMember", "MeshPattern"]
@@ -58,40 +61,86 @@ class MeshMember(Daemon, type="mesh-member", checkpoint="on-stop"):
     decrees: dict[str, Decree] = {}
 
     @on
-    def peers(self, members: list[str], joined: str = "", left: str = "") -> str:
-        """Hear who the peers are; reply the mark of this member's memory."""
+    def peers(
+        self,
+        members: list[str],
+        joined: str = "",
+        left: str = "",
+        speaking: list[str] | None = None,
+        view: int = 0,
+        coordinator: str = "",
+        count: int = 0,
+    ) -> None:
+        """Hear who the peers are, from their coordinator.
+
+        Args:
+            members: All of them.
+            joined: Who is new, or runs again.
+            left: Who is none any more.
+            speaking: Those that run; the others' next message comes from their next
+                incarnation.
+            view: The number of this membership; greater than that of every earlier one.
+            coordinator, count: The coordinator's process; how many it has published.
+        """
         self.peer_list = [one for one in members if one != self.address]
-        return self._mark()
+        causal = self._causal_of()
+        speaking = members if speaking is None else speaking
+        ready = causal.see(view, [*speaking, coordinator.rpartition("#")[0]])
+        if coordinator:
+            ready += causal.greet(coordinator, count, view)
+        self._handle_all(ready)
+        self._greeted &= set(self.peer_list) - {joined}
+        for peer in self.peer_list:
+            self._greet(peer)
 
     @on
     def publish(self, type: str, payload: dict[str, Any] | None = None) -> int:
         """Tell all peers, so that everyone handles it after whatever caused it.
 
-        Replies how many were told. It is handled here first. Errors: those of the handler.
+        Replies how many were told. It is handled here first. Peers that are no MeshMembers
+        are told it plainly. Errors: those of the handler.
         """
         causal = self._causal_of()
         self._handle(type, payload or {})
-        clock = causal.stamp()
-        say = {"sender": causal.me, "clock": clock, "type": type, "payload": payload or {}}
+        for peer in self.peer_list:
+            self._greet(peer)
+        say = _on_its_way(causal.stamp((type, payload or {})))
         told = 0
         for peer in self.peer_list:
             try:
-                self.tell(peer, "deliver", payload=say)
-            except (MailboxFull, Dan9Error) as error:
+                if _is_own(self.system, peer):
+                    self.tell(peer, "deliver", payload=say)
+                else:
+                    self.tell(peer, type, payload=payload)
+            except Dan9Error as error:
                 self.log.warning("%s was not told %s: %s", peer, type, error)
+                self._greeted.discard(peer)
+                self._greet(peer)  # so that it does not wait for what never comes
                 continue
             told += 1
         return told
 
     @on
     def deliver(
-        self, sender: str, clock: dict[str, int], type: str, payload: dict[str, Any]
+        self, sender: str, clock: dict[str, int], type: str, payload: dict[str, Any], view: int = 0
     ) -> int:
         """Take a published message; handle what may be handled now; reply how many that were."""
-        ready = self._causal_of().receive(sender, clock, (type, payload))
-        for type_, what in ready:
-            self._handle(type_, what)
+        ready = self._causal_of().receive(Published(sender, clock, view, (type, payload)))
+        self._handle_all(ready)
         return len(ready)
+
+    @on
+    def peer_greets(self, sender: str, count: int, view: int = 0) -> None:
+        """Hear from a peer that what it has published so far, `count` messages, is told."""
+        self._handle_all(self._causal_of().greet(sender, count, view))
+
+    @on
+    async def enrol(self) -> str:
+        """Reply the mark of this member's memory, saved before."""
+        if not self.born:
+            self.born = f"{self.system.random.getrandbits(64):016x}"
+            await self.system.save(self.address)
+        return self.born
 
     @on
     async def prepare(self, topic: str, electors: dict[str, str], ballot: list[Any]) -> Any:
@@ -121,13 +170,8 @@ class MeshMember(Daemon, type="mesh-member", checkpoint="on-stop"):
         await self.system.save(self.address)
         return granted
 
-    def _mark(self) -> str:
-        if not self.born:
-            self.born = f"{self.system.random.getrandbits(64):016x}"
-        return self.born
-
     def _decree(self, topic: str, electors: dict[str, str]) -> Decree:
-        if electors.get(self.address) != self._mark():
+        if not self.born or electors.get(self.address) != self.born:
             raise Conflict(
                 f"{self.address} is no elector of {topic!r}: it has lost its memory since",
                 hint="propose under a new topic",
@@ -141,11 +185,25 @@ class MeshMember(Daemon, type="mesh-member", checkpoint="on-stop"):
         return decree
 
     def _causal_of(self) -> Causal:
+        """Return the clocks of this incarnation; a subclass may have an `on_start` of its own."""
         causal: Causal | None = getattr(self, "_causal", None)
         if causal is None:
-            mark = self.system.random.getrandbits(32)
-            causal = self._causal = Causal(f"{self.address}#{mark:08x}")
+            causal = self._causal = Causal(self.address, self.system.next_number())
+            self._greeted: set[str] = set()
         return causal
+
+    def _greet(self, peer: str) -> None:
+        """Say where one's story begins to a peer that has not heard it."""
+        if peer in self._greeted or not _is_own(self.system, peer):
+            return
+        causal = self._causal_of()
+        say = {"sender": causal.me, "count": causal.sent, "view": causal.view}
+        if _told(self, peer, "peer-greets", say):
+            self._greeted.add(peer)
+
+    def _handle_all(self, ready: list[Any]) -> None:
+        for type_, payload in ready:
+            self._handle(type_, payload)
 
     def _handle(self, type_: str, payload: dict[str, Any]) -> None:
         """Run a plain handler in place: order is kept; an async one is queued to oneself."""
@@ -159,61 +217,134 @@ class MeshMember(Daemon, type="mesh-member", checkpoint="on-stop"):
 class MeshPattern(Pattern):
     """Tells members of their peers and messages in one order."""
 
+    def __init__(self, owner: Egregore) -> None:
+        super().__init__(owner)
+        self.causal = Causal(owner.address, owner.system.next_number())
+        self.view = 0
+        self.greeted: dict[str, int] = {}  # member: how much was said before it was greeted
+
     async def broadcast(self, type_: str, payload: dict[str, Any], options: dict[str, Any]) -> int:
         """Return how many were told."""
         owner = self.owner
-        causal = self._causal()
-        say = {"sender": causal.me, "clock": causal.stamp(), "type": type_, "payload": payload}
+        published = self.causal.stamp((type_, payload))
+        say = _on_its_way(published)
         told = 0
-        for member in owner.running():
-            is_own = self._is_own(member)
+        for member in list(owner._members):
+            if not owner.runs(member):
+                self._skip(member, published)
+                continue
             try:
-                if is_own:
-                    await owner.send(member, "deliver", payload=say)
-                else:
+                if not _is_own(owner.system, member):
                     await owner.send(member, type_, payload=payload)
+                elif self.greeted.get(member, 0) < published.number:  # else it joined since
+                    await owner.send(member, "deliver", payload=say)
             except Dan9Error as error:
                 owner.log.warning("%s was not told %s: %s", member, type_, error)
+                self._skip(member, published)
                 continue
             told += 1
         return told
 
+    def _skip(self, member: str, published: Published) -> None:
+        """Let a member not wait for what it is not told."""
+        self.greeted.pop(member, None)
+        self._tell(member, count=published.number)
+
+    def begun(self) -> None:
+        """All hear of all."""
+        self._tell_all()
+
     def joined(self, member: str) -> None:
         """All hear of it."""
-        self._tell_peers(joined=member)
+        if self.owner.has_begun:
+            self.greeted.pop(member, None)
+            self._tell_all(joined=member)
 
     def left(self, member: str) -> None:
-        """All hear of it."""
-        self._tell_peers(left=member)
+        """All hear of it; if it lives, it hears that it has no peers any more."""
+        self.greeted.pop(member, None)
+        self._tell_all(left=member)
+        self._tell(member, left=member, members=[])
 
     def fallen(self, member: str) -> None:
-        """It hears of its peers again when it is back: the message waits in its mailbox."""
+        """All hear that it says nothing until it runs again."""
+        self.greeted.pop(member, None)
+        self._tell_all()
+
+    def _tell_all(self, joined: str = "", left: str = "") -> None:
+        self.view = self.owner.system.next_number()
+        for member in list(self.owner._members):
+            self._tell(member, joined=joined, left=left)
+
+    def _tell(
+        self,
+        member: str,
+        joined: str = "",
+        left: str = "",
+        members: list[str] | None = None,
+        count: int | None = None,
+    ) -> None:
+        """Tell a member of its peers, if it is there and knows such a message."""
         owner = self.owner
-        handle = owner.system.scheduler
-        handle.call_soon(lambda _: self._tell_peers(joined=member), None, None)
+        cell = owner.system.registry.get(member)
+        if cell is None or cell.gate & CLOSED or "peers" not in cell.home.behaviour.verbs:
+            return
+        members = list(owner._members) if members is None else members
+        say: dict[str, Any] = {"members": members, "joined": joined, "left": left}
+        known = self.causal.sent if count is None else count
+        if _is_own(owner.system, member):
+            known = self.greeted.get(member, known)
+            say["speaking"] = [one for one in members if self._may_speak(one)]
+            say["view"], say["coordinator"], say["count"] = self.view, self.causal.me, known
+        if _told(owner, member, "peers", say):
+            self.greeted[member] = known
 
-    def _tell_peers(self, joined: str = "", left: str = "") -> None:
-        owner = self.owner
-        members = list(owner._members)
-        for member in members:
-            verbs = owner._members[member].home.behaviour.verbs
-            if "peers" not in verbs:
-                continue
-            say = {"members": members, "joined": joined, "left": left}
-            try:
-                owner.tell(member, "peers", payload=say)
-            except Dan9Error as error:
-                owner.log.warning("%s was not told its peers: %s", member, error)
+    def _may_speak(self, member: str) -> bool:
+        return not self.owner._members[member].gate & CLOSED
 
-    def _is_own(self, member: str) -> bool:
-        return issubclass(self.owner._members[member].home.behaviour.cls, MeshMember)
 
-    def _causal(self) -> Causal:
-        causal: Causal | None = getattr(self, "_own_causal", None)
-        if causal is None:
-            mark = self.owner.system.random.getrandbits(32)
-            causal = self._own_causal = Causal(f"{self.owner.address}#{mark:08x}")
-        return causal
+def _is_own(system: Any, address: str) -> bool:
+    """Return whether a member speaks for itself."""
+    cell = system.registry.get(address)
+    return cell is not None and issubclass(cell.home.behaviour.cls, MeshMember)
+
+
+_WAITING: set[asyncio.Task[None]] = set()
+
+
+def _told(daemon: Daemon, member: str, type_: str, say: dict[str, Any]) -> bool:
+    """Tell a member, now or when it has room; False if it cannot be told.
+
+    What comes after it to the same member waits as well, so that order is kept.
+    """
+
+    async def wait() -> None:
+        try:
+            await daemon.send(member, type_, payload=say, timeout_s=None)
+        except Dan9Error as error:
+            daemon.log.warning("%s was not told %s: %s", member, type_, error)
+
+    try:
+        daemon.tell(member, type_, payload=say)
+    except MailboxFull:
+        task = asyncio.ensure_future(wait())
+        _WAITING.add(task)
+        task.add_done_callback(_WAITING.discard)
+    except Dan9Error as error:
+        daemon.log.warning("%s was not told %s: %s", member, type_, error)
+        return False
+    return True
+
+
+def _on_its_way(published: Published) -> dict[str, Any]:
+    type_, payload = published.message
+    return {
+        "sender": published.sender,
+        "clock": published.clock,
+        "view": published.view,
+        "type": type_,
+        "payload": payload,
+    }
 
 
 class Mesh(Egregore, type="egregore", checkpoint="on-stop"):
@@ -241,29 +372,34 @@ class Mesh(Egregore, type="egregore", checkpoint="on-stop"):
         subject = topic or mine
         limit = float("inf") if timeout is None else timeout
         end = self.clock.monotonic() + limit
-        electors = self.topics.get(subject) or await self._electors(subject, limit)
+        electors = self.topics.get(subject) or await self._electors(subject, end)
         proposer = Proposer(mine, len(electors), value)
+        lost: set[str] = set()
         while self.clock.monotonic() < end:
-            if await self._attempt(proposer, subject, electors):
+            if await self._attempt(proposer, subject, electors, lost):
                 return {"decided": True, "value": proposer.value, "round": proposer.round}
+            if len(electors) - len(lost) < proposer.majority:
+                raise Conflict(
+                    f"{len(lost)} of {len(electors)} electors have lost their memory since "
+                    f"{subject!r} was first proposed: no majority is left",
+                    hint="propose under a new topic; with a store, members remember",
+                    at="topic",
+                )
             pause = self.system.random.random() * 0.05 * min(proposer.round, 8)
             await self.sleep(pause)  # rivals give way to each other at random
         return {"decided": False, "value": None, "round": proposer.round}
 
-    async def _electors(self, subject: str, limit: float) -> dict[str, str]:
+    async def _electors(self, subject: str, end: float) -> dict[str, str]:
         """Fix the electors of a topic: all members, by the marks that they answer."""
         members = list(self._members)
-        if not members or not all(self._pattern._is_own(one) for one in members):  # type: ignore[attr-defined]
+        if not members or not all(_is_own(self.system, one) for one in members):
             raise NotSupported(
                 "only MeshMembers elect", hint="derive the members from dan9.egregore.MeshMember"
             )
-        end = self.clock.monotonic() + limit
         marks: dict[str, str] = {}
         while True:
             missing = [one for one in members if one not in marks]
-            said = {"members": members}
-            replies = zip(missing, await self._all(missing, "peers", said), strict=True)
-            marks.update({one: reply for one, reply in replies if isinstance(reply, str)})
+            await self._ask_all(missing, "enrol", {}, partial(_note_mark, marks))
             if len(marks) == len(members):
                 break
             if self.clock.monotonic() >= end:
@@ -273,30 +409,68 @@ class Mesh(Egregore, type="egregore", checkpoint="on-stop"):
         await self.system.save(self.address)
         return known
 
-    async def _attempt(self, proposer: Proposer, subject: str, electors: dict[str, str]) -> bool:
+    async def _attempt(
+        self, proposer: Proposer, subject: str, electors: dict[str, str], lost: set[str]
+    ) -> bool:
+        """Try to have the value decided; add to `lost` those that refuse to elect for good."""
         ballot = proposer.begin()
-        names = list(electors)
-        say: dict[str, Any] = {"topic": subject, "electors": electors, "ballot": list(ballot)}
-        for name, reply in zip(names, await self._all(names, "prepare", say), strict=True):
-            if isinstance(reply, dict):
-                promise = Promise(
-                    reply["granted"],
-                    _ballot(reply["promised"]),
-                    _ballot(reply["ballot"]),
-                    reply["value"],
-                )
-                proposer.promised(name, ballot, promise)
-        if proposer.phase != "accepting":
-            return False
-        say = {**say, "value": proposer.value}
-        for name, reply in zip(names, await self._all(names, "accept", say), strict=True):
-            if proposer.accepted(name, ballot, reply is True):
-                return True
-        return False
+        names = [name for name in electors if name not in lost]
 
-    async def _all(self, members: list[str], type_: str, payload: dict[str, Any]) -> list[Any]:
-        """Ask all at once; an error stands for the reply of one that gave none."""
-        return await asyncio.gather(
-            *(self.ask(one, type_, payload=payload, timeout_s=_PATIENCE_S) for one in members),
-            return_exceptions=True,
-        )
+        def promised(name: str, reply: Any) -> bool:
+            if isinstance(reply, Conflict):
+                lost.add(name)
+            if not isinstance(reply, dict):
+                return False
+            promise = Promise(
+                reply["granted"],
+                _ballot(reply["promised"]),
+                _ballot(reply["ballot"]),
+                reply["value"],
+            )
+            return proposer.promised(name, ballot, promise)
+
+        def accepted(name: str, reply: Any) -> bool:
+            if isinstance(reply, Conflict):
+                lost.add(name)
+            return proposer.accepted(name, ballot, reply is True)
+
+        say: dict[str, Any] = {"topic": subject, "electors": electors, "ballot": list(ballot)}
+        if not await self._ask_all(names, "prepare", say, promised):
+            return False
+        return await self._ask_all(names, "accept", {**say, "value": proposer.value}, accepted)
+
+    async def _ask_all(
+        self,
+        members: list[str],
+        type_: str,
+        payload: dict[str, Any],
+        heard: Callable[[str, Any], bool],
+    ) -> bool:
+        """Ask all at once; True as soon as `heard`, called with each reply or error, says so.
+
+        So a slow member holds up nobody.
+        """
+        replies: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+
+        async def ask(member: str) -> None:
+            try:
+                reply = await self.ask(member, type_, payload=payload, timeout_s=_PATIENCE_S)
+            except Dan9Error as error:
+                reply = error
+            replies.put_nowait((member, reply))
+
+        tasks = [asyncio.ensure_future(ask(member)) for member in members]
+        try:
+            for _ in tasks:
+                if heard(*await replies.get()):
+                    return True
+            return False
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _note_mark(marks: dict[str, str], member: str, reply: Any) -> bool:
+    if isinstance(reply, str):
+        marks[member] = reply
+    return False

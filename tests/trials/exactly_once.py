@@ -1,0 +1,13 @@
+"""`make exactly_once SEEDS=10000 FROM=0`: see tests/egregore/exactly_once.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.egregore.exactly_once import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
