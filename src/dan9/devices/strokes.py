@@ -4,13 +4,14 @@ A stroke is resampled to 16 points at equal distances along its path, moved to i
 scaled to unit length; two strokes are as alike as the cosine of the angle between them, after
 the one was turned against the other as it fits best. That best turn has a closed form
 (Protractor), so one comparison is one inner product: with points as complex numbers its
-absolute value is the similarity and its argument the turn.
+absolute value is the similarity and its argument the turn. They are kept as two lists of
+floats, of which the compiler makes plain loops; uncompiled that is a little slower than
+Python's own complex numbers, compiled it is several times faster.
 
-What we add. A hand's stroke is smooth: nearly all of its length lies in the first few terms of
-its cosine transform (DCT-II), which is orthonormal, so that inner products are the same before
-and after. Three terms and the length of the rest bound the similarity from above, and most
-templates are dismissed by that bound. The answer is the same as without; 144 templates take
-some 90 µs of plain Python, where the direct sums take 250.
+What we add. The angle between two strokes so turned is a metric (Fubini and Study's), so that a
+triangle closes: a stroke cannot be nearer to an example than its angle to the centre of a
+class less the example's. One look at the centre of each class dismisses most classes whole, and
+the answer is the same as without: 144 examples of 16 classes take some 30 inner products.
 
 Strokes drawn in several parts are compared as clouds of points ($P): 32 points, each matched
 greedily to its nearest free one. That costs a thousand times more and ignores order and
@@ -27,14 +28,12 @@ This module is pure.
 
 from __future__ import annotations
 
-import cmath
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from operator import itemgetter, mul
-from typing import Final
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from dan9.base.errors import BadPayload
 
@@ -68,10 +67,22 @@ class Match:
     candidates: tuple[tuple[str, float], ...] = ()
 
 
-_Vector = tuple[complex, ...]
-# The first terms of a template and the length of the others.
-_Head = tuple[complex, complex, complex, float]
-_BY_BOUND: Final = itemgetter(0)
+_Vector = tuple[list[float], list[float]]  # x and y of each point
+_Product = tuple[float, float]  # real and imaginary part
+
+
+class _Class(NamedTuple):
+    """The examples of one shape around their centre."""
+
+    name: str
+    centre: _Vector
+    reach: float
+    """Angle of the farthest example from the centre."""
+    members: list[tuple[float, _Vector]]
+    """Examples by their angle from the centre, nearest first."""
+
+
+_LEAST: Final = itemgetter(0)
 
 
 @dataclass(slots=True)
@@ -87,10 +98,7 @@ class Shapes:
 
     max_turn: float | None = None
     _strokes: dict[str, list[_Vector]] = field(default_factory=dict)
-    # The same, laid out for one loop: heads, whole vectors, and where each class lies.
-    _heads: list[_Head] = field(default_factory=list)
-    _flat: list[_Vector] = field(default_factory=list)
-    _spans: dict[str, slice] = field(default_factory=dict)
+    _classes: list[_Class] = field(default_factory=list)  # the same, made when they are wanted
     _clouds: list[tuple[str, tuple[Point, ...]]] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -123,7 +131,7 @@ class Shapes:
             BadPayload: It is a point, or has coordinates that are no numbers.
         """
         self._strokes.setdefault(name, []).append(self._vector(stroke))
-        self._spans.clear()
+        self._classes.clear()
 
     def train_cloud(self, name: str, strokes: Sequence[Stroke]) -> None:
         """Add one example of a shape drawn in several strokes.
@@ -137,7 +145,7 @@ class Shapes:
         """Drop a class; return how many examples it had."""
         before = len(self)
         self._strokes.pop(name, None)
-        self._spans.clear()
+        self._classes.clear()
         self._clouds = [one for one in self._clouds if one[0] != name]
         return before - len(self)
 
@@ -151,31 +159,29 @@ class Shapes:
         Raises:
             BadPayload: As for `train`.
         """
-        vector = self._vector(stroke)
-        z0, z1, z2, rest = _head(vector)
-        z0, z1, z2 = z0.conjugate(), z1.conjugate(), z2.conjugate()
-        query = tuple(map(complex.conjugate, vector))
-        if not self._spans:
-            self._arrange()
-        bounds = [
-            abs(z0 * w0 + z1 * w1 + z2 * w2) + rest * left for w0, w1, w2, left in self._heads
-        ]
-        # The classes that may be best, by the best bound of each; one exact look at each.
-        tops = [(max(bounds[span]), name, span) for name, span in self._spans.items()]
-        tops.sort(key=_BY_BOUND, reverse=True)
+        query = self._vector(stroke)
+        if not self._classes:
+            self._classes = [_around_centre(*entry) for entry in self._strokes.items()]
+        # Each class by the least angle that an example of it can have.
+        ranked = []
+        for one in self._classes:
+            angle = _angle(_product(query, one.centre))
+            ranked.append((angle - one.reach, angle, one))
+        ranked.sort(key=_LEAST)
         best: dict[str, float] = {}
-        for top, name, span in tops[: runners_up + 1]:
-            at = bounds.index(top, span.start)
-            best[name] = self._likeness(sum(map(mul, query, self._flat[at])))
-            bounds[at] = 0.0
-        # Then whatever could still beat the best of them.
-        least = max(best.values(), default=2.0)
-        for at in [at for at, bound in enumerate(bounds) if bound > least]:
-            if bounds[at] > least:
-                found = self._likeness(sum(map(mul, query, self._flat[at])))
-                if found > least:
-                    least = found
-                    best[self._name(at)] = found
+        nearest = math.inf
+        for least, angle, one in ranked:
+            if least >= nearest and len(best) > runners_up:
+                break
+            found = -1.0
+            for away, example in one.members:
+                # One look at each class that is wanted, at others only if they may be best.
+                if found < 0.0 or abs(angle - away) < nearest:
+                    likeness = self._likeness(_product(query, example))
+                    if likeness > found:
+                        found = likeness
+                        nearest = min(nearest, math.acos(min(1.0, found)))
+            best[one.name] = found
         return _match(best, runners_up)
 
     def recognize_cloud(self, strokes: Sequence[Stroke], runners_up: int = 3) -> Match:
@@ -195,34 +201,29 @@ class Shapes:
         # $P's distance is a weighted sum; 0 is the same cloud, 2 and more are strangers.
         return _match({name: max(0.0, 1 - d / 2) for name, d in nearest.items()}, runners_up)
 
-    def _arrange(self) -> None:
-        """Lay the templates out, each class in one span."""
-        self._heads, self._flat = [], []
-        for name, templates in self._strokes.items():
-            start = len(self._flat)
-            self._flat.extend(templates)
-            self._heads.extend(map(_head, templates))
-            self._spans[name] = slice(start, len(self._flat))
-
-    def _name(self, at: int) -> str:
-        return next(name for name, span in self._spans.items() if at < span.stop)
-
     def _vector(self, stroke: Stroke) -> _Vector:
         """Return the stroke as a vector of unit length, its centre at 0."""
-        points = [complex(x, y) for x, y in resample(stroke, POINTS)]
-        centre = sum(points) / POINTS
-        points = [point - centre for point in points]
-        scale: complex = 1 / math.hypot(*map(abs, points))
-        first = points[0]
-        if self.max_turn is None and first:
-            scale *= first.conjugate() / abs(first)
-        return tuple([point * scale for point in points])
+        points = resample(stroke, POINTS)
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        x0, y0 = sum(xs) / POINTS, sum(ys) / POINTS
+        xs, ys = [x - x0 for x in xs], [y - y0 for y in ys]
+        scale = 1 / math.hypot(*xs, *ys)
+        cos, sin = scale, 0.0
+        out = math.hypot(xs[0], ys[0])
+        if self.max_turn is None and out > 0:
+            cos, sin = scale * xs[0] / out, scale * ys[0] / out
+        return (
+            [x * cos + y * sin for x, y in zip(xs, ys, strict=True)],
+            [y * cos - x * sin for x, y in zip(xs, ys, strict=True)],
+        )
 
-    def _likeness(self, product: complex) -> float:
+    def _likeness(self, product: _Product) -> float:
+        along, across = product
+        size = math.sqrt(along * along + across * across)
         if self.max_turn is None:
-            return abs(product) if product.real > 0 else -abs(product)
-        over = abs(cmath.phase(product)) - self.max_turn
-        return abs(product) if over <= 0 else abs(product) * math.cos(over)
+            return size if along > 0 else -size
+        over = abs(math.atan2(across, along)) - self.max_turn
+        return size if over <= 0 else size * math.cos(over)
 
 
 def resample(stroke: Stroke, count: int) -> list[Point]:
@@ -244,7 +245,8 @@ def resample(stroke: Stroke, count: int) -> list[Point]:
     at = 1
     for number in range(1, count - 1):
         due = step * number
-        at = bisect_left(walked, due, at)
+        while walked[at] < due:
+            at += 1
         (x0, y0), (x1, y1) = stroke[at - 1], stroke[at]
         share = (due - walked[at - 1]) / (walked[at] - walked[at - 1])
         out.append((x0 + share * (x1 - x0), y0 + share * (y1 - y0)))
@@ -260,17 +262,36 @@ def _match(best: dict[str, float], runners_up: int) -> Match:
     return Match(name, min(1.0, max(0.0, likeness)), tuple(ranked))
 
 
-# Rows of the orthonormal DCT-II: where a stroke's length lies. Row 0, the mean, is 0 for all.
-_ROWS: Final = [
-    [math.sqrt(2 / POINTS) * math.cos(math.pi * (n + 0.5) * k / POINTS) for n in range(POINTS)]
-    for k in (1, 2, 3)
-]
+def _product(a: _Vector, b: _Vector) -> _Product:
+    """Return the inner product of two strokes as complex vectors, real and imaginary part."""
+    along = across = 0.0
+    for ax, ay, bx, by in zip(a[0], a[1], b[0], b[1]):  # noqa: B905  (slower, and all are equal)
+        along += ax * bx + ay * by
+        across += ax * by - ay * bx
+    return along, across
 
 
-def _head(vector: _Vector) -> _Head:
-    """Return the first terms of a vector's cosine transform, and the length of all others."""
-    a, b, c = (sum(map(mul, row, vector)) for row in _ROWS)
-    return a, b, c, math.sqrt(max(0.0, 1 - abs(a) ** 2 - abs(b) ** 2 - abs(c) ** 2))
+def _angle(product: _Product) -> float:
+    """Return the angle between two unit vectors, turned as they fit best."""
+    along, across = product
+    return math.acos(min(1.0, math.sqrt(along * along + across * across)))
+
+
+def _around_centre(name: str, examples: list[_Vector]) -> _Class:
+    """Put the examples of a class around their mean, each turned to fit the first best."""
+    sum_x, sum_y = [0.0] * POINTS, [0.0] * POINTS
+    for example in examples:
+        along, across = _product(examples[0], example)
+        size = math.hypot(along, across)
+        cos, sin = (along / size, across / size) if size > 0 else (1.0, 0.0)
+        for number, (x, y) in enumerate(zip(*example, strict=True)):
+            sum_x[number] += x * cos + y * sin
+            sum_y[number] += y * cos - x * sin
+    size = math.hypot(*sum_x, *sum_y)
+    centre = [x / size for x in sum_x], [y / size for y in sum_y]
+    members = [(_angle(_product(centre, example)), example) for example in examples]
+    members.sort(key=_LEAST)
+    return _Class(name, centre, members[-1][0], members)
 
 
 def _cloud(strokes: Sequence[Stroke]) -> tuple[Point, ...]:
