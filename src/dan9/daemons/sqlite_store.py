@@ -32,7 +32,7 @@ from typing import Final, TypeVar
 from dan9.base.errors import Closed, Corrupt, Dan9Error, NoSpace, ReadOnly, Refused
 from dan9.base.ports import Alarm, Checkpoint, Done, Entry, Known, Seen, Version
 from dan9.daemons.ledger import Ledger
-from dan9.daemons.ledger_rows import check_checkpoint, check_entry
+from dan9.daemons.ledger_rows import check_checkpoint, check_checkpoints, check_entry
 from dan9.daemons.state_disk import Disk, DiskFailed, named, sync_directory
 
 __all__ = ["GROUP", "SqliteStore"]
@@ -131,16 +131,12 @@ class SqliteStore:
     ) -> _Request:
         """See `Store.save`."""
         keeps = [keep] * len(checkpoints) if isinstance(keep, int) else list(keep)
-        for checkpoint in checkpoints:
-            check_checkpoint(checkpoint)
+        check_checkpoints(checkpoints)
 
         def apply(ledger: Ledger, request: _Request) -> None:
             number = ledger.snapshot(len(checkpoints)) if snapshot else 0
             request.snapshot = number
-            request.versions = [
-                ledger.save(checkpoint, kept, number)
-                for checkpoint, kept in zip(checkpoints, keeps, strict=True)
-            ]
+            request.versions = ledger.save_all(checkpoints, keeps, number)
 
         return self._submit(_Request(apply, done))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from dan9.base.errors import Closed, Conflict, Corrupt, Dan9Error, Refused
 from dan9.base.ports import Alarm, Checkpoint, Done, Entry, Known, Seen, Version
-from dan9.daemons.ledger_rows import check_checkpoint, check_entry
+from dan9.daemons.ledger_rows import check_checkpoint, check_checkpoints, check_entry
 
 __all__ = ["MemoryStore"]
 
@@ -93,8 +93,7 @@ class MemoryStore:
     ) -> _Receipt:
         """See `Store.save`."""
         keeps = [keep] * len(checkpoints) if isinstance(keep, int) else list(keep)
-        for checkpoint in checkpoints:
-            check_checkpoint(checkpoint)
+        check_checkpoints(checkpoints)
         receipt = _Receipt()
 
         def step(medium: _Medium) -> None:
