@@ -9,12 +9,15 @@ names one that was compiled before, for comparing two versions.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-__all__ = ["RESULTS", "ROOT", "compiled_source"]
+__all__ = ["RESULTS", "ROOT", "compiled_source", "in_both"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "benchmarks"
@@ -40,3 +43,24 @@ def compiled_source() -> Path | None:
         return None
     stamp.write_text(digest.hexdigest(), "ascii")
     return target
+
+
+def in_both(module: str, *arguments: str) -> dict[str, Any]:
+    """Run `python -m module arguments` compiled and uncompiled; return the JSON of each.
+
+    The keys are `compiled`, where there is a compiler, and `uncompiled`.
+    """
+    built = compiled_source()
+    found = {}
+    for name in ("compiled", "uncompiled")[built is None :]:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{built or ROOT / 'src'}{os.pathsep}{ROOT}",
+            "DAN9_PURE": "0" if name == "compiled" else "1",
+        }
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
+        found[name] = json.loads(done.stdout)
+    return found
