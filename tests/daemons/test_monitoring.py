@@ -107,6 +107,24 @@ def test_history_has_a_point_a_second_while_something_changes() -> None:
     run(main)
 
 
+def test_the_rate_of_who_wakes_up_is_that_of_the_moment() -> None:
+    """Not of the hour that it had been silent; and it is zero when that is over."""
+
+    async def main() -> None:
+        async with system() as sim:
+            monitoring, worker = await watched(sim)
+            other = await sim.spawn(Worker, "other")
+            for second in range(400):
+                await other.work()  # the node is not idle meanwhile
+                for _ in range(10 if 300 <= second < 303 else 0):
+                    await worker.work()
+                await asyncio.sleep(1)
+            rates = [rate for _, rate in (await monitoring.history("w", "rate"))["rate"]]
+            assert rates[-4:] == [10.0, 10.0, 10.0, 0.0]
+
+    run(main)
+
+
 def test_aggregate_is_exact() -> None:
     """Over the values of a metric of one's own."""
 

@@ -21,7 +21,7 @@ def test_points_come_back_after_the_file_was_closed(tmp_path: Path) -> None:
     file.write([A], [chunk(FINE, 300), chunk(COARSE, 0, 2.0)], now=600)
     file.close()
     again = HistoryFile(tmp_path / "h.db")
-    assert again.series() == {("d9://a/b/c", "handled"): 1}
+    assert again.series() == ({("d9://a/b/c", "handled"): 1}, 2)
     assert again.metrics("d9://a/b/c") == ["handled"]
     fine = again.points("d9://a/b/c", "handled", FINE, since=310)
     assert fine == [(310.0 + 10 * n, 1.0) for n in range(29)]
@@ -51,16 +51,31 @@ def test_what_is_too_old_goes(tmp_path: Path) -> None:
     file.close()
 
 
-def test_the_quota_holds_and_the_newest_stay(tmp_path: Path) -> None:
-    """The oldest chunks give way."""
-    file = HistoryFile(tmp_path / "h.db", quota_bytes=200_000)
-    for start in range(0, 300 * 400, 300):
-        rows = [(n, FINE, start, bytes(100)) for n in range(1, 41)]
+def test_the_number_of_a_series_that_was_given_up_is_not_used_again(tmp_path: Path) -> None:
+    """Its chunks age without anybody finding them."""
+    file = HistoryFile(tmp_path / "h.db")
+    file.write([A, (2, "d9://x/y/z", "handled")], [(2, FINE, 0, pack({0: 1.0}, 30))], now=0)
+    file.write([], [], now=0, given_up=[2])
+    assert file.points("d9://x/y/z", "handled", FINE, 0) == []
+    file.close()
+    again = HistoryFile(tmp_path / "h.db")
+    assert again.series() == ({("d9://a/b/c", "handled"): 1}, 3)
+    again.close()
+
+
+def test_the_quota_holds_for_all_files_at_any_time_and_the_newest_stay(tmp_path: Path) -> None:
+    """The oldest chunks give way; the log beside the file counts, and the file shrinks."""
+    file = HistoryFile(tmp_path / "h.db", quota_bytes=1_000_000)
+    for start in range(0, 300 * 60, 300):  # 40 kB each
+        rows = [(n, FINE, start, bytes(250)) for n in range(2, 150)]
         file.write([A], [*rows, chunk(FINE, start)], now=start + 300)
-    assert file.size_bytes <= 200_000
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1_000_000
     kept = file.points("d9://a/b/c", "handled", FINE, 0)
-    assert kept[-1][0] == 300 * 400 - 10
+    assert kept[-1][0] == 300 * 60 - 10
     assert kept[0][0] > 0
+    file.quota_bytes = 100_000
+    file.write([], [], now=300 * 60)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 150_000
     file.close()
 
 

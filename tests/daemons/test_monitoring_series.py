@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from array import array
+from math import sin
 
 import pytest
 from hypothesis import given
@@ -12,76 +14,72 @@ from dan9.daemons.series import Recent, Roster, Tier, pack, thin, unpack
 
 
 def fed(recent: Recent, address: str, samples: list[tuple[float, dict[str, float]]]) -> Recent:
-    """Add samples, each with the one before it."""
-    before: dict[str, float] | None = None
+    """Add samples."""
     for when, metrics in samples:
-        recent.add(address, when, metrics, before)
-        before = metrics
+        recent.add(address, when, tuple(metrics), array("d", metrics.values()))
     return recent
 
 
-def test_samples_come_back_in_order_and_only_those_asked_for() -> None:
-    """One metric, since a time; what never changed takes no room."""
-    samples = [(float(s), {"handled": s * 2.0, "busy": 0.5}) for s in range(10)]
-    recent = fed(Recent(span_s=100), "d", samples)
-    assert recent.points("d", "handled", since=7) == [(7.0, 14.0), (8.0, 16.0), (9.0, 18.0)]
-    assert recent.points("d", "busy", since=8, constant=0.5) == [(8.0, 0.5), (9.0, 0.5)]
-    assert recent.points("d", "unknown") == []
-    assert recent.points("other", "handled") == []
-    assert recent.metrics("d") == ("handled",)
-    assert recent.values == 20
+def test_samples_come_back_in_order() -> None:
+    """Every metric of every sample, exactly, of this daemon only."""
+    samples = [(float(s), {"handled": s * 2.0, "busy": 0.1 * s}) for s in range(10)]
+    recent = fed(fed(Recent(span_s=100), "d", samples), "e", samples[9:])
+    assert list(recent.rows("d")) == samples
+    assert list(recent.rows("e")) == samples[9:]
+    assert list(recent.rows("other")) == []
+    assert ("d" in recent, "e" in recent, "other" in recent) == (True, True, False)
 
 
-def test_a_metric_that_appears_later_has_no_past() -> None:
-    """Rows before it have no value for it, rows without it none either."""
-    recent = fed(
-        Recent(),
-        "d",
-        [
-            (1.0, {"a": 1.0}),
-            (2.0, {"a": 2.0, "b": 20.0}),
-            (3.0, {"b": 30.0}),
-            (4.0, {"b": 40.0, "a": 4.0}),
-        ],
-    )
-    assert recent.points("d", "a") == [(1.0, 1.0), (2.0, 2.0), (4.0, 4.0)]
-    assert recent.points("d", "b") == [(2.0, 20.0), (3.0, 30.0), (4.0, 40.0)]
+def test_daemons_with_other_metrics_share_a_block() -> None:
+    """Each gets its own names back, however they come and go."""
+    recent = Recent(step_s=10)
+    for number in range(30):
+        names = {f"m{index}": float(index) for index in range(number % 4)}
+        fed(recent, f"d{number}", [(1.0 + number / 100, names)])
+    fed(recent, "later", [(100.0, {"a": 1.0})])  # the block is packed now
+    for number in range(30):
+        [(when, found)] = recent.rows(f"d{number}")
+        assert when == 1.0 + number / 100
+        assert found == {f"m{index}": float(index) for index in range(number % 4)}
 
 
-def test_a_metric_that_begins_to_change_keeps_the_value_it_had() -> None:
-    """And so does what never changed, once nobody else would know."""
-    recent = fed(Recent(), "d", [(1.0, {"a": 5.0, "b": 7.0}), (2.0, {"a": 6.0, "b": 7.0})])
-    assert recent.points("d", "a") == [(1.0, 5.0), (2.0, 6.0)]
-    recent.keep("d", {"a": 6.0, "b": 7.0})
-    assert recent.points("d", "b") == [(1.0, 7.0), (2.0, 7.0)]
+def test_who_asks_often_does_not_lengthen_the_history() -> None:
+    """Within a step the later sample replaces the earlier one."""
+    recent = fed(Recent(step_s=0.5), "d", [(1.0 + n / 100, {"a": float(n)}) for n in range(100)])
+    assert [values["a"] for _, values in recent.rows("d")] == [49.0, 99.0]
 
 
-def test_a_second_sample_of_one_moment_replaces_the_first() -> None:
-    """Whoever asks often does not lengthen the history."""
-    recent = fed(Recent(), "d", [(1.0, {"a": 1.0}), (2.0, {"a": 2.0}), (2.0, {"a": 3.0})])
-    assert recent.points("d", "a") == [(1.0, 1.0), (2.0, 3.0)]
+def test_a_clock_that_is_set_back_begins_a_new_block() -> None:
+    """Nothing is replaced by it."""
+    recent = fed(Recent(), "d", [(100.0, {"a": 1.0}), (50.0, {"a": 2.0}), (51.0, {"a": 3.0})])
+    assert [values["a"] for _, values in recent.rows("d")] == [1.0, 2.0, 3.0]
 
 
-def test_old_rows_go_and_the_count_stays_right() -> None:
-    """Neither a busy nor a silent daemon keeps more than the span."""
+def test_old_rows_go() -> None:
+    """Neither a busy nor a silent daemon keeps more than the span; nothing is left over."""
     recent = Recent(span_s=10)
-    recent.add("silent", 0.0, {"a": 1.0})
+    fed(recent, "silent", [(0.0, {"a": 1.0})])
     fed(recent, "busy", [(float(second), {"a": float(second)}) for second in range(1000)])
-    assert len(recent.points("busy", "a")) <= 14
-    recent.forget(before=990.0)
-    assert len(recent) == 1
-    assert recent.points("busy", "a")[0][0] == 990.0
-    assert recent.values == 2 * len(recent.points("busy", "a"))
+    assert "silent" not in recent
+    assert [when for when, _ in recent.rows("busy")] == [float(s) for s in range(988, 1000)]
+    recent.forget(before=1e9)
+    assert recent.bytes == 0
 
 
 def test_memory_has_a_bound_whatever_comes() -> None:
-    """Past the bound the longest track loses its older half."""
-    recent = Recent(span_s=1e9, max_values=1000)
-    for second in range(5000):
-        now, before = float(second), float(second - 3)
-        recent.add(f"d{second % 3}", now, {"a": now, "b": 2.0}, {"a": before, "b": 2.0})
-    assert recent.values <= 1000
-    assert recent.points("d0", "a")[-1][0] == 4998.0
+    """Past it the oldest go, and the newest are there."""
+    recent = Recent(span_s=1e9, max_bytes=20_000)
+    for second in range(500):
+        for number in range(20):
+            fed(
+                recent,
+                f"d{second * 20 + number}",
+                [(float(second), {"a": sin(second * 20 + number)})],
+            )
+        assert recent.bytes <= 20_000
+    assert "d9999" in recent
+    assert "d0" not in recent
+    assert recent.bytes > 15_000
 
 
 @given(
@@ -132,37 +130,65 @@ def test_chunks_are_emitted_when_their_time_is_over() -> None:
     assert len(tier) == 0
 
 
-def test_past_the_limit_daemons_are_summed_by_group() -> None:
-    """Nothing is left out of the totals, and a daemon that ends leaves its sum."""
-    roster = Roster(limit=10, reserve=6)
-    for number in range(50):
-        group = "even" if number % 2 == 0 else "odd"
-        list(roster.settle(f"d9://w/{group}/n{number}", {"handled": 10.0}))
-    assert len(roster.ids) == 6
-    even = roster.ids["d9://w/even/*", "handled"]
-    assert dict(roster.settle("d9://w/even/n48", {"handled": 15.0})) == {even: 23 * 10.0 + 5}
-    roster.gone("d9://w/even/n48")
-    assert dict(roster.settle("d9://w/even/n46", {"handled": 10.0})) == {even: 220.0}
+def named(number: int, group: str = "g") -> str:
+    """Return an address."""
+    return f"d9://w/{group}/n{number}"
 
 
-def test_the_roster_never_outgrows_its_limit_by_much() -> None:
-    """A thousand groups end in one sum over everything."""
-    roster = Roster(limit=20, reserve=5)
+def test_past_the_limit_daemons_are_in_the_sums_of_their_group() -> None:
+    """A place of its own for the first, one sum for all others of a group."""
+    roster = Roster(limit=20, reserve=10)
+    sums = [roster.place(named(n, "even" if n % 2 == 0 else "odd"), ["handled"]) for n in range(50)]
+    assert sums[:10] == [None] * 10
+    assert (sums[10] is sums[12], sums[11] is sums[13], sums[10] is sums[11]) == (True, True, False)
+    assert list(roster.sums) == ["d9://w/even/*", "d9://w/odd/*"]
+    assert roster.summed == 40
+    roster.gone(named(49, "odd"))
+    assert roster.summed == 39
+
+
+@pytest.mark.parametrize("metrics", [1, 3, 40])
+def test_the_roster_never_outgrows_its_limit(metrics: int) -> None:
+    """A thousand groups end in one sum over everything; metrics that have no place are not kept."""
+    roster = Roster(limit=60, reserve=20)
+    names = [f"m{index}" for index in range(metrics)]
     for number in range(1000):
-        list(roster.settle(f"d9://w/g{number}/n", {"handled": 1.0}))
-    assert len(roster.ids) <= 21
-    everything = roster.ids["d9://**", "handled"]
-    assert dict(roster.settle("d9://w/g999/n", {"handled": 1.0})) == {everything: 980.0}
+        address = named(number, f"g{number}")
+        sums = roster.place(address, names)
+        for group in [address] if sums is None else roster.sums:
+            for name in names:
+                roster.series(group, name)
+    assert len(roster.ids) <= 60
+    assert "d9://**" in roster.sums
+    assert ("d9://**", "m0") in roster.ids
+
+
+def test_who_is_there_to_stay_takes_the_place_of_who_is_gone_longest() -> None:
+    """Who has only just come does not; who comes back finds his series again."""
+    roster = Roster(limit=12, reserve=2)
+    for number in range(10):
+        assert roster.place(named(number), ["handled"]) is None
+    kept = roster.ids[named(3), "handled"]
+    roster.gone(named(4))
+    roster.gone(named(3))
+    assert roster.place(named(10), ["handled"]) is not None
+    assert roster.settle(named(10), ["handled"])
+    assert roster.place(named(3), ["handled"]) is None
+    assert roster.ids[named(3), "handled"] == kept
+    assert (named(4), "handled") not in roster.ids
+    assert roster.given_up == [5]
+    assert roster.ids[named(10), "handled"] == 11
+    assert not roster.settle(named(11), ["handled"])
 
 
 def test_series_of_an_earlier_run_keep_their_ids() -> None:
-    """What is on disk goes on under its number."""
+    """What is on disk goes on under its number, and no number is used again."""
     roster = Roster()
-    roster.load({("d9://a/b/c", "handled"): 7})
-    assert list(roster.settle("d9://a/b/c", {"handled": 1.0, "failed": 0.0})) == [
-        (7, 1.0),
-        (8, 0.0),
-    ]
+    roster.load({("d9://a/b/c", "handled"): 7}, 20)
+    assert roster.place("d9://a/b/c", ["handled", "failed"]) is None
+    assert roster.series("d9://a/b/c", "handled") == 7
+    assert roster.series("d9://a/b/c", "failed") == 20
+    assert roster.fresh == [(20, "d9://a/b/c", "failed")]
 
 
 @given(st.integers(0, 500), st.integers(1, 100))

@@ -2,7 +2,8 @@
 
 It is not the store of states: what is lost here after a power cut is a few minutes of
 curves, so it commits without waiting for the medium (synchronous=NORMAL: the file stays
-whole). It never grows past its quota: the oldest chunks go, the finer tier first. A file
+whole). It never grows past its quota, its log included: the oldest chunks go, the finer
+tier first, while there is a sixteenth of the quota left for what is being written. A file
 that is torn or foreign is put aside under another name, and a new one begun.
 
 All calls block; the daemon makes them in a thread.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dan9.daemons.series import Point, pack, unpack
@@ -31,10 +32,11 @@ REACH = {FINE: 24 * 3600, COARSE: 30 * 24 * 3600}
 ChunkRow = tuple[int, int, int, bytes]
 """Series, tier, start, packed points."""
 
+# The first line must be the first: a file that has a page keeps its way of vacuuming.
 _SCHEMA = """
+PRAGMA auto_vacuum=INCREMENTAL;
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=NORMAL;
-PRAGMA auto_vacuum=INCREMENTAL;
 CREATE TABLE IF NOT EXISTS series(
     id INTEGER PRIMARY KEY, address TEXT NOT NULL, metric TEXT NOT NULL, UNIQUE(address, metric));
 CREATE TABLE IF NOT EXISTS chunk(
@@ -48,7 +50,7 @@ class HistoryFile:
 
     Args:
         path: Where it lies; its folder exists.
-        quota_bytes: It never grows past this for long.
+        quota_bytes: It does not grow past this, with all that lies beside it.
     """
 
     def __init__(self, path: Path, quota_bytes: int = 256_000_000) -> None:
@@ -67,20 +69,35 @@ class HistoryFile:
             self.put_aside = str(aside)
             self._base = self._open()
 
-    def series(self) -> dict[tuple[str, str], int]:
-        """Return the series there are: (address, metric) → id."""
+    def series(self) -> tuple[dict[tuple[str, str], int], int]:
+        """Return the series there are, (address, metric) → id, and the next id.
+
+        An id is never used again: chunks of a series that was given up may still lie there.
+        """
         rows = self._base.execute("SELECT address, metric, id FROM series")
-        return {(address, metric): found for address, metric, found in rows}
+        ids = {(address, metric): found for address, metric, found in rows}
+        (used,) = self._base.execute("PRAGMA user_version").fetchone()
+        return ids, max(used, *ids.values(), 0) + 1 if ids else used + 1
 
     def write(
-        self, series: Iterable[tuple[int, str, str]], chunks: Iterable[ChunkRow], now: float
+        self,
+        series: Sequence[tuple[int, str, str]],
+        chunks: Iterable[ChunkRow],
+        now: float,
+        given_up: Iterable[int] = (),
     ) -> None:
         """Add series (id, address, metric) and chunks; forget what is too old or too much.
 
-        A chunk that is there already (half of it, before a restart) is merged.
+        A chunk that is there already (half of it, before a restart) is merged. The chunks of
+        series that are given up are left to age: nobody finds them any more.
         """
         with self._base:
             self._base.executemany("INSERT OR IGNORE INTO series VALUES (?, ?, ?)", series)
+            self._base.executemany(
+                "DELETE FROM series WHERE id = ?", ((each,) for each in given_up)
+            )
+            if series:
+                self._base.execute(f"PRAGMA user_version = {max(found for found, *_ in series)}")
             for found, tier, start, packed in chunks:
                 merged = self._merged(found, tier, start, packed)
                 self._base.execute(
@@ -91,6 +108,7 @@ class HistoryFile:
                     "DELETE FROM chunk WHERE tier = ? AND start < ?", (tier, int(now - reach))
                 )
         self._keep_quota()
+        self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def points(self, address: str, metric: str, tier: int, since: float) -> list[Point]:
         """Return the points of one series in one tier, oldest first."""
@@ -145,7 +163,7 @@ class HistoryFile:
         base = sqlite3.connect(self.path, check_same_thread=False, timeout=5.0)
         try:
             base.executescript(_SCHEMA)
-            base.execute("SELECT count(*) FROM chunk").fetchone()
+            base.execute("SELECT 1 FROM chunk LIMIT 1").fetchone()
         except sqlite3.DatabaseError:
             base.close()
             raise
@@ -166,7 +184,7 @@ class HistoryFile:
 
     def _keep_quota(self) -> None:
         """Delete the oldest hours, of the finer tier first, until there is room."""
-        while self.size_bytes > self.quota_bytes:
+        while self.size_bytes > self.quota_bytes - self.quota_bytes // 16:
             starts = [
                 (start + REACH[tier], tier, start)
                 for tier in (FINE, COARSE)
@@ -182,4 +200,5 @@ class HistoryFile:
                 self._base.execute(
                     "DELETE FROM chunk WHERE tier = ? AND start <= ?", (tier, start + 3600)
                 )
-            self._base.execute("PRAGMA incremental_vacuum")
+            # A page is a step, and `execute` takes one step of what has no rows.
+            self._base.executescript("PRAGMA incremental_vacuum")

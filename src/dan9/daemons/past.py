@@ -61,7 +61,8 @@ class Past:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = await self._blocking(lambda: HistoryFile(path, self._quota_bytes))
             assert self._file is not None
-            self.book.load_series(await self._blocking(self._file.series))
+            ids, next_id = await self._blocking(self._file.series)
+            self.book.roster.load(ids, next_id)
         except (OSError, sqlite3.Error) as error:
             self._say(f"no history on disk: {path}: {error}")
             self.book.keep_nothing()
@@ -87,26 +88,27 @@ class Past:
             self._work = asyncio.get_running_loop().create_task(self._run(now))
 
     async def metrics(self, address: str) -> list[str]:
-        """Return the metrics of which there is a past."""
-        names = self.book.names(address)
+        """Return the metrics of which there is a past on disk, or soon will be."""
+        names = [metric for found, metric in self.book.roster.ids if found == address]
         if self._file is not None:
             file = self._file
             names += await self._blocking(lambda: file.metrics(address))
-            names += [metric for found, metric in self.book.roster.ids if found == address]
         return list(dict.fromkeys(names))
 
     def knows(self, address: str) -> bool:
         """True if there is a past of this daemon, though it may be no more."""
-        return bool(self.book.names(address)) or any(
+        return address in self.book.recent or any(
             address == found for found, _ in self.book.roster.ids
         )
 
     async def points(
-        self, address: str, metric: str, since: float | None, now: float
+        self, address: str, metric: str, found: list[Point], since: float | None, now: float
     ) -> list[Point]:
-        """Return the points since a time (None: what is in memory), oldest first."""
-        found = self.book.points(address, metric, since or 0.0)
-        if since is None or self._file is None:
+        """Return the points since a time, oldest first; `found` is what is in memory."""
+        if since is None:
+            return found
+        found = [point for point in found if point[0] >= since]
+        if self._file is None:
             return found
         for tier in (FINE, COARSE):
             begin = found[0][0] if found else now + 1
@@ -135,14 +137,16 @@ class Past:
     async def _write(self, now: float) -> None:
         file = self._file
         assert file is not None
-        series, chunks = self.book.take_chunks()
+        chunks, roster = self.book.take_chunks(), self.book.roster
+        fresh, given_up = roster.fresh, roster.given_up
+        roster.fresh, roster.given_up = [], []
         try:
-            await self._blocking(lambda: file.write(series, chunks, now))
+            await self._blocking(lambda: file.write(fresh, chunks, now, given_up))
         except sqlite3.Error as error:
             if str(error) != self.trouble:
                 self.trouble = str(error)
                 self._say(f"the history is not being written: {error}")
-            self.book.new_series = series + self.book.new_series
+            roster.fresh, roster.given_up = fresh + roster.fresh, given_up + roster.given_up
             return
         if self.trouble:
             self.trouble = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from math import ceil
 
 from dan9.daemons.historyfile import COARSE, FINE, SLOTS, ChunkRow
@@ -19,7 +20,23 @@ __all__ = ["Book", "Figures", "aggregate"]
 _NOT_KEPT = frozenset({"uptime"})
 """Moves without anything happening."""
 
+_NOT_SUMMED = ("-p50", "-p99")
+"""A sum of percentiles means nothing."""
 _HEAD = 8
+_MOST_SHAPES = 1000
+
+
+_FIGURES_BYTES = 5_000_000
+"""What the last samples of all daemons may take: those of some 12,000. With the samples of
+the last minutes (6 MB), what waits for the disk and the roster it is 16 MB in all cases."""
+_A_FIGURE = 250
+"""What the last sample of one daemon takes beside its values."""
+_MOST_METRICS = 200
+"""Metrics of one daemon; one that makes a metric of each customer has the first so many."""
+_MOST_CHUNKS = 8_000
+"""Chunks that wait for a disk that does not take them."""
+_SETTLED_S = 300.0
+"""A daemon that has been there for so long is there to stay."""
 
 
 class Figures:
@@ -27,15 +44,17 @@ class Figures:
 
     Attributes:
         names: The metrics.
-        data: Time, messages handled, queued, rate, busy; time, handled and busy seconds
+        data: Time, when it was first seen, queued, rate, busy; time, handled and busy seconds
             where the present rate begins; then the values of the metrics.
+        sums: What these values are part of; None: the daemon has series of its own.
     """
 
-    __slots__ = ("data", "names")
+    __slots__ = ("data", "names", "sums")
 
     def __init__(self, when: float, handled: float, busy_s: float, busy: float) -> None:
         self.names: tuple[str, ...] = ()
-        self.data = array("d", (when, 0.0, 0.0, 0.0, busy, when, handled, busy_s))
+        self.data = array("d", (when, when, 0.0, 0.0, busy, when, handled, busy_s))
+        self.sums: dict[str, float] | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -43,14 +62,19 @@ class Figures:
         return dict(zip(self.names, self.data[_HEAD:], strict=True))
 
     @property
+    def when(self) -> float:
+        """The time of the sample."""
+        return self.data[0]
+
+    @property
     def rate(self) -> float:
         """Messages handled in a second."""
         return self.data[3]
 
     @property
-    def queued(self) -> float:
-        """Messages in the mailbox."""
-        return self.data[2]
+    def bytes(self) -> int:
+        """What it takes in memory, close to the truth."""
+        return _A_FIGURE + 8 * len(self.data)
 
     def value(self, metric: str) -> float | None:
         """Return one value, or None."""
@@ -58,9 +82,16 @@ class Figures:
             return self.data[_HEAD + self.names.index(metric)]
         return None
 
+    def count(self, sign: int) -> None:
+        """Add the values to the sums, or take them out."""
+        if self.sums is not None:
+            for name, value in zip(self.names, self.data[_HEAD:], strict=True):
+                if not name.endswith(_NOT_SUMMED):
+                    self.sums[name] = self.sums.get(name, 0.0) + sign * value
+
 
 class Book:
-    """Figures and history of every daemon of a node.
+    """Figures and history of every daemon of a node, in a bounded room.
 
     Args:
         span_s: How far the history in memory reaches.
@@ -70,57 +101,74 @@ class Book:
 
     def __init__(self, span_s: float = 300.0, max_series: int = 2000, least_s: float = 0.5) -> None:
         self._least_s = least_s
-        self.recent = Recent(span_s)
+        self.recent = Recent(span_s, step_s=least_s)
         self.roster = Roster(max_series, max_series // 10)
         self.figures: dict[str, Figures] = {}
-        self.handled = 0.0
+        """By address; who has not changed for longest comes first, and goes first."""
         self.rate = 0.0
-        self.queued = 0.0
+        self.ended = 0.0
+        """Messages that daemons which are no more have handled."""
         self.chunks: list[ChunkRow] = []
         """Full chunks on their way to the disk."""
-        self.new_series: list[tuple[int, str, str]] = []
+        self._ticks = (0.0, 0.0)
+        self._bytes = 0
         self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._known = 0
         self._keeps = max_series > 0
         self._lively: dict[str, None] = {}
         self._unstored: dict[str, None] = {}
         self._tiers = {tier: Tier(tier, SLOTS[tier], self._emit(tier)) for tier in (FINE, COARSE)}
         self._stored_at = dict.fromkeys(self._tiers, 0.0)
         self._coarse: dict[int, float] = {}
+        self._sums: dict[int, float] = {}
+
+    def tick(self, when: float) -> None:
+        """Say that whoever has changed is about to be sampled: all others were as they are."""
+        if when - self._ticks[1] >= self._least_s:
+            self._ticks = self._ticks[1], when
 
     def add(self, address: str, metrics: Mapping[str, float], when: float) -> dict[str, float]:
         """Take a sample; return what is kept of it, with rate and busy of the time since."""
-        figures = self.figures.get(address)
+        figures = self.figures.pop(address, None)
         handled = metrics.get("handled", 0.0)
         busy_s = metrics.get("busy", 0.0) * metrics.get("uptime", 0.0)
         kept = {name: value for name, value in metrics.items() if name not in _NOT_KEPT}
+        if len(kept) > _MOST_METRICS:
+            kept = dict(islice(kept.items(), _MOST_METRICS))
+        is_new = figures is None
         if figures is None:
-            busy = metrics.get("busy", 0.0)
-            figures = self.figures[address] = Figures(when, handled, busy_s, busy)
+            figures = Figures(when, handled, busy_s, metrics.get("busy", 0.0))
+        else:
+            self._bytes -= figures.bytes
+            figures.count(-1)
         data = figures.data
         rate, busy = data[3], data[4]
-        span = when - data[5]
+        span = when - max(data[5], min(self._ticks[0], when))
         if span >= self._least_s:
             rate = max(0.0, handled - data[6]) / span
             busy = min(1.0, max(0.0, busy_s - data[7]) / span)
             data[5], data[6], data[7] = when, handled, busy_s
-        depth = metrics.get("mailbox-depth", 0.0)
-        self.handled += max(0.0, handled - data[1])
         self.rate += rate - data[3]
-        self.queued += depth - data[2]
         kept["rate"], kept["busy"] = rate, busy
-        data[0], data[1], data[2], data[3], data[4] = when, handled, depth, rate, busy
-        before = figures.metrics if figures.names else None
+        data[0], data[2], data[3], data[4] = when, handled, rate, busy
         names = tuple(kept)
-        figures.names = self._shapes.setdefault(names, names)
-        data[_HEAD:] = array("d", kept.values())
-        self.recent.add(address, when, kept, before)
+        if names != figures.names:
+            figures.names = self._shape(names)
+        values = array("d", kept.values())
+        data[_HEAD:] = values
+        self.recent.add(address, when, figures.names, values)
         if rate > 0:
             self._lively[address] = None
         else:
             self._lively.pop(address, None)
         if self._keeps:
+            if is_new:
+                figures.sums = self.roster.place(address, figures.names)
+            figures.count(+1)
             self._unstored[address] = None
+        self.figures[address] = figures
+        self._bytes += figures.bytes
+        while self._bytes > _FIGURES_BYTES and len(self.figures) > 1:
+            self._let_go(next(iter(self.figures)))
         return kept
 
     def fallen_silent(self, changed: Sequence[str]) -> list[str]:
@@ -132,27 +180,22 @@ class Book:
 
     def gone(self, address: str) -> None:
         """A daemon has ended: it leaves the present, and keeps its past."""
-        figures = self.figures.pop(address, None)
-        if figures is None:
-            return
-        self.recent.keep(address, figures.metrics)
-        self.rate -= figures.rate
-        self.queued -= figures.queued
-        self._lively.pop(address, None)
-        self._unstored.pop(address, None)
-        self.roster.gone(address)
-
-    def names(self, address: str) -> list[str]:
-        """Return the metrics of which memory knows a past."""
         figures = self.figures.get(address)
-        names = figures.names if figures is not None else ()
-        return list(dict.fromkeys((*names, *self.recent.metrics(address))))
+        if figures is not None:
+            self.ended += figures.value("handled") or 0.0
+            self._let_go(address)
 
-    def points(self, address: str, metric: str, since: float) -> list[Point]:
-        """Return what memory knows of one metric's past."""
+    def past(self, address: str) -> dict[str, list[Point]]:
+        """Return what memory knows: metric → points, oldest first; the last sample at least."""
+        found: dict[str, list[Point]] = {}
+        for when, values in self.recent.rows(address):
+            for name, value in values.items():
+                found.setdefault(name, []).append((when, value))
         figures = self.figures.get(address)
-        constant = None if figures is None else figures.value(metric)
-        return self.recent.points(address, metric, since, constant)
+        if figures is not None:
+            for name, value in figures.metrics.items():
+                found.setdefault(name, [(figures.when, value)])
+        return found
 
     def store(self, when: float) -> bool:
         """Put what has changed into the tiers, if their step has come; True if it had."""
@@ -161,9 +204,19 @@ class Book:
         self._stored_at[FINE] = when // FINE * FINE
         values: dict[int, float] = {}
         for address in self._unstored:
-            values.update(self.roster.settle(address, self.figures[address].metrics))
+            figures = self.figures[address]
+            if figures.sums is not None and when - figures.data[1] >= _SETTLED_S:
+                self._settle(address, figures)
+            if figures.sums is None:
+                for name, value in zip(figures.names, figures.data[_HEAD:], strict=True):
+                    if (series := self.roster.series(address, name)) is not None:
+                        values[series] = value
         self._unstored.clear()
-        self._note_series()
+        for group, sums in self.roster.sums.items():
+            for name, value in sums.items():
+                series = self.roster.series(group, name)
+                if series is not None and self._sums.get(series) != value:
+                    values[series] = self._sums[series] = value
         self._tiers[FINE].add(when, values)
         self._coarse.update(values)
         if when - self._stored_at[COARSE] >= COARSE:
@@ -182,10 +235,9 @@ class Book:
         for tier in self._tiers.values():
             tier.flush()
 
-    def take_chunks(self) -> tuple[list[tuple[int, str, str]], list[ChunkRow]]:
-        """Return new series and full chunks, and forget them."""
-        taken = self.new_series, self.chunks
-        self.new_series, self.chunks = [], []
+    def take_chunks(self) -> list[ChunkRow]:
+        """Return the full chunks, and forget them."""
+        taken, self.chunks = self.chunks, []
         return taken
 
     def waiting(self, address: str, metric: str, tier: int) -> list[Point]:
@@ -193,25 +245,36 @@ class Book:
         series = self.roster.ids.get((address, metric))
         return [] if series is None else self._tiers[tier].points(series)
 
-    def load_series(self, ids: Mapping[tuple[str, str], int]) -> None:
-        """Take up the series that are on disk."""
-        self.roster.load(ids)
-        self._known = len(self.roster.ids)
-
     def keep_nothing(self) -> None:
         """There is no disk after all."""
         self._keeps = False
 
-    def _note_series(self) -> None:
-        """Remember series admitted since the last time (a dict keeps its order)."""
-        if len(self.roster.ids) > self._known:
-            fresh = list(self.roster.ids.items())[self._known :]
-            self.new_series += [(found, address, metric) for (address, metric), found in fresh]
-            self._known = len(self.roster.ids)
+    def _let_go(self, address: str) -> None:
+        figures = self.figures.pop(address)
+        self._bytes -= figures.bytes
+        self.rate -= figures.rate
+        self._lively.pop(address, None)
+        self._unstored.pop(address, None)
+        if self._keeps:
+            figures.count(-1)
+            self.roster.gone(address)
+
+    def _settle(self, address: str, figures: Figures) -> None:
+        """Give a daemon that is there to stay series of its own, if one that is gone had some."""
+        if self.roster.settle(address, figures.names):
+            figures.count(-1)
+            figures.sums = None
+
+    def _shape(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the one tuple that daemons with the same metrics share."""
+        if len(self._shapes) >= _MOST_SHAPES:
+            self._shapes.clear()
+        return self._shapes.setdefault(names, names)
 
     def _emit(self, tier: int) -> Callable[[int, int, bytes], None]:
         def emit(series: int, start: int, packed: bytes) -> None:
-            self.chunks.append((series, tier, start, packed))
+            if len(self.chunks) < _MOST_CHUNKS:
+                self.chunks.append((series, tier, start, packed))
 
         return emit
 

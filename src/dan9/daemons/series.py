@@ -1,10 +1,11 @@
 """What was measured, kept for as long as it is worth its room.
 
-Prior art: RRDtool (coarser with age), Gorilla (deltas in chunks). What is measured is
-taken as a step: a value holds until the next one, so that what does not change is not
-stored at all. Three parts, all pure:
+Prior art: RRDtool (coarser with age), Gorilla (deltas in chunks), Blosc (bytes of equal
+weight side by side). What is measured is taken as a step: a value holds until the next one,
+so that what does not change is not stored at all. Three parts, all pure:
 
-- `Recent`: every sample of the last minutes, one row a daemon and sample, in arrays.
+- `Recent`: every sample of the last minutes, one packed block a moment. It was a list of
+  rows a daemon once: that took three times the room, and nobody could say how much.
 - `Roster`: which series get a place on disk. Past the limit a daemon's values are
   summed under its type and group (`d9://worker/demo/*`), so that nothing is left out of
   the totals, however many daemons there are.
@@ -18,8 +19,12 @@ from __future__ import annotations
 import struct
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from math import isnan, nan
+
+from msgspec import msgpack
 
 __all__ = ["Point", "Recent", "Roster", "Tier", "pack", "thin", "unpack"]
 
@@ -27,151 +32,127 @@ Point = tuple[float, float]
 """Time (UTC seconds since 1970) and value."""
 
 _WHOLE = 2.0**53
-
-
-class _Track:
-    """The rows of one daemon: time and values, flat in one array."""
-
-    __slots__ = ("names", "rows")
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-        self.rows = array("d")
+_EVERYTHING = "d9://**"
+_BLOCK_BYTES = 250
+"""What a block takes beside its bytes: a tuple, two bytes objects, their places."""
+_MOST_ROWS = 1000
+"""Rows in a block: what is not packed yet takes ten times the room."""
 
 
 class Recent:
-    """The samples of the last `span_s` seconds, by daemon.
+    """The samples of the last `span_s` seconds.
+
+    A block holds what was sampled within `step_s`: whoever asks more often does not
+    lengthen the history, for the later row of a daemon replaces the earlier. Daemons are
+    known by the hash of their address, which costs nothing to make and nothing to forget.
 
     Args:
         span_s: How far back it reaches.
-        max_values: Numbers kept in all (8 bytes each); when there are more, the oldest
-            rows go early, of the daemon that has most.
+        max_bytes: What the blocks may take in all; when they take more, the oldest go early.
+        step_s: How long a block is.
     """
 
-    def __init__(self, span_s: float = 300.0, max_values: int = 320_000) -> None:
-        self.span_s = span_s
-        self.max_values = max_values
-        self.values = 0
-        self._tracks: dict[str, _Track] = {}
-        self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
-
-    def __len__(self) -> int:
-        """Return how many daemons have samples."""
-        return len(self._tracks)
-
-    def add(
-        self,
-        address: str,
-        when: float,
-        metrics: Mapping[str, float],
-        before: Mapping[str, float] | None = None,
+    def __init__(
+        self, span_s: float = 300.0, max_bytes: int = 6_000_000, step_s: float = 0.5
     ) -> None:
-        """Keep one row; rows that have become too old go.
+        self.span_s = span_s
+        self.max_bytes = max_bytes
+        self.step_s = step_s
+        self.bytes = 0
+        """What the blocks take, close to the truth."""
+        self._blocks: deque[tuple[float, bytes, bytes]] = deque()
+        self._open: dict[int, tuple[tuple[str, ...], list[float]]] = {}
+        self._began = 0.0
 
-        Only what has ever changed gets a column: most metrics of most daemons never do.
-        `before` is the sample before this one; the caller has it anyway.
-        """
-        track = self._tracks.get(address)
-        if track is None:
-            track = self._tracks[address] = _Track(())
-        if before is not None:
-            names = track.names
-            moved = [
-                name
-                for name, value in metrics.items()
-                if before.get(name, nan) != value and name not in names
-            ]
-            if moved:
-                self._widen(track, {name: before.get(name, nan) for name in moved})
-        rows = track.rows
-        width = len(track.names) + 1
-        if rows and rows[-width] == when:  # sampled twice at one moment: the later one counts
-            del rows[-width:]
-            self.values -= width
-        rows.append(when)
-        for name in track.names:
-            rows.append(metrics.get(name, nan))
-        self.values += width
-        if when - rows[0] > self.span_s * 1.25:
-            self._trim(track, when - self.span_s)
-        if self.values > self.max_values:
-            self._relieve()
-
-    def keep(self, address: str, constants: Mapping[str, float]) -> None:
-        """Write down what never changed, for a daemon of which nobody will know it any more."""
-        track = self._tracks.get(address)
-        if track is not None:
-            self._widen(track, {k: v for k, v in constants.items() if k not in track.names})
+    def add(self, address: str, when: float, names: tuple[str, ...], values: array[float]) -> None:
+        """Keep one row."""
+        if self._open and (
+            not 0 <= when - self._began < self.step_s or len(self._open) >= _MOST_ROWS
+        ):
+            self._seal()
+        if not self._open:
+            self._began = when
+        self._open[hash(address)] = names, [when, *values]
 
     def forget(self, before: float) -> None:
-        """Drop what is older, of every daemon."""
-        for address in list(self._tracks):
-            track = self._tracks[address]
-            width = len(track.names) + 1
-            if track.rows[-width] < before:
-                self.values -= len(track.rows)
-                del self._tracks[address]
-            else:
-                self._trim(track, before)
+        """Drop what is older."""
+        while self._blocks and self._blocks[0][0] < before:
+            self._drop_oldest()
 
-    def metrics(self, address: str) -> tuple[str, ...]:
-        """Return the names that have a column: those that have changed."""
-        track = self._tracks.get(address)
-        return track.names if track else ()
+    def __contains__(self, address: str) -> bool:
+        """Return whether there is a row of this daemon."""
+        key = hash(address)
+        return key in self._open or any(_place(key, keys) >= 0 for _, keys, _ in self._blocks)
 
-    def points(
-        self, address: str, metric: str, since: float = 0.0, constant: float | None = None
-    ) -> list[Point]:
-        """Return the samples of one metric, oldest first.
+    def rows(self, address: str) -> Iterator[tuple[float, dict[str, float]]]:
+        """Yield time and values of each sample of one daemon, oldest first."""
+        key = hash(address)
+        found = [
+            _row(packed, at) for _, keys, packed in self._blocks if (at := _place(key, keys)) >= 0
+        ]
+        if key in self._open:
+            found.append(self._open[key])
+        for names, (when, *values) in found:
+            yield when, dict(zip(names, values, strict=True))
 
-        `constant` is the value of a metric that has no column, if there is such a metric.
-        """
-        track = self._tracks.get(address)
-        if track is None:
-            return []
-        width = len(track.names) + 1
-        rows = track.rows
-        starts = [row for row in range(0, len(rows), width) if rows[row] >= since]
-        if metric in track.names:
-            at = track.names.index(metric) + 1
-            return [(rows[row], rows[row + at]) for row in starts if not isnan(rows[row + at])]
-        return [] if constant is None else [(rows[row], constant) for row in starts]
+    def _seal(self) -> None:
+        """Turn the open rows into a block, and make room for it."""
+        shapes: dict[tuple[str, ...], list[int]] = {}
+        for key, (names, _) in self._open.items():
+            shapes.setdefault(names, []).append(key)
+        keys = array("q", chain.from_iterable(shapes.values())).tobytes()
+        columns = array("d")
+        for same in shapes.values():
+            for column in zip(*(self._open[key][1] for key in same), strict=True):
+                columns.extend(column)
+        head = msgpack.encode([(names, len(same)) for names, same in shapes.items()])
+        data = columns.tobytes()
+        planes = b"".join([data[byte::8] for byte in range(8)])
+        packed = zlib.compress(struct.pack("<I", len(head)) + head + planes, 1)
+        last = max(row[0] for _, row in self._open.values())
+        self._blocks.append((last, keys, packed))
+        self.bytes += _BLOCK_BYTES + len(keys) + len(packed)
+        self._open.clear()
+        self.forget(last - self.span_s)
+        while self.bytes > self.max_bytes:
+            self._drop_oldest()
 
-    def _widen(self, track: _Track, columns: Mapping[str, float]) -> None:
-        """Give the track more columns, filled with the values that have held so far."""
-        union = track.names + tuple(columns)
-        union = self._shapes.setdefault(union, union)
-        width = len(track.names) + 1
-        rows = array("d")
-        for row in range(0, len(track.rows), width):
-            rows.extend(track.rows[row : row + width])
-            rows.extend(columns.values())
-        self.values += len(rows) - len(track.rows)
-        track.names, track.rows = union, rows
+    def _drop_oldest(self) -> None:
+        _, keys, packed = self._blocks.popleft()
+        self.bytes -= _BLOCK_BYTES + len(keys) + len(packed)
 
-    def _trim(self, track: _Track, before: float) -> None:
-        width = len(track.names) + 1
-        rows = track.rows
-        end = 0
-        while end < len(rows) and rows[end] < before:
-            end += width
-        if end:
-            del rows[:end]
-            self.values -= end
-            if not rows:  # the caller is about to add one, or has made sure there is one
-                return
 
-    def _relieve(self) -> None:
-        """Take the older half of the daemon with the most rows."""
-        track = max(self._tracks.values(), key=lambda each: len(each.rows))
-        width = len(track.names) + 1
-        half = len(track.rows) // width // 2 * width
-        del track.rows[:half]
-        self.values -= half
+def _place(key: int, packed_keys: bytes) -> int:
+    """Return the place of a key in a block, or -1."""
+    try:
+        return array("q", packed_keys).index(key)
+    except ValueError:
+        return -1
+
+
+def _row(packed: bytes, at: int) -> tuple[tuple[str, ...], list[float]]:
+    """Return names and values of the row that stands at this place in the block."""
+    data = zlib.decompress(packed)
+    (size,) = struct.unpack_from("<I", data)
+    planes = data[4 + size :]
+    total = len(planes) // 8
+    first = 0
+    for names, count in msgpack.decode(data[4 : 4 + size]):
+        width = len(names) + 1
+        if at < count:
+            places = range(first + at, first + width * count, count)
+            values = [struct.unpack("d", planes[place::total])[0] for place in places]
+            return tuple(names), values
+        at -= count
+        first += width * count
+    raise IndexError(at)
 
 
 class Roster:
-    """Which series are kept for long: the first `limit`, the others summed by group.
+    """Which daemons have series of their own on disk; the others are summed by group.
+
+    Running daemons come before those that are gone: when there is no place left, the series
+    of who has been gone longest are given up. There are never more than `limit`.
 
     Args:
         limit: Series in all, sums included.
@@ -182,71 +163,86 @@ class Roster:
         self.limit = limit
         self.reserve = reserve
         self.ids: dict[tuple[str, str], int] = {}
+        self.sums: dict[str, dict[str, float]] = {}
+        """The metrics of each group whose daemons have no series of their own."""
         self.summed = 0
-        """How many daemons' series are in sums only."""
+        """How many daemons are in sums only."""
+        self.fresh: list[tuple[int, str, str]] = []
+        """Series since the last time that somebody emptied this list."""
+        self.given_up: list[int] = []
+        """Series that are no more, likewise."""
         self._next = 1
-        self._sums: dict[tuple[str, str], float] = {}
-        self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._last: dict[str, _Track] = {}
+        self._promised = 0
+        self._present: dict[str, None] = {}
+        self._absent: dict[str, None] = {}
 
-    def load(self, ids: Mapping[tuple[str, str], int]) -> None:
-        """Take up the series that are on disk already."""
+    def load(self, ids: Mapping[tuple[str, str], int], next_id: int) -> None:
+        """Take up the series that are on disk already; nobody is there yet."""
         self.ids.update(ids)
-        self._next = max(self.ids.values(), default=0) + 1
+        self._next = next_id
+        self._absent.update((address, None) for address, _ in ids if not address.endswith("*"))
 
-    def settle(self, address: str, metrics: Mapping[str, float]) -> Iterator[tuple[int, float]]:
-        """Yield (series id, value) for each metric, under the daemon's name or its sum's."""
-        ids = self.ids
-        for metric, value in metrics.items():
-            key = (address, metric)
-            found = ids.get(key)
-            if found is None and len(ids) < self.limit - self.reserve:
-                found = self._admit(key)
-            if found is not None:
-                yield found, value
-                continue
-            total_key = (_group_of(address), metric)
-            if total_key not in ids and len(ids) >= self.limit:
-                total_key = ("d9://**", metric)
-                if total_key not in ids and len(ids) >= self.limit + self.reserve:
-                    continue  # hundreds of metric names: the node's own are in long ago
-            total = ids.get(total_key) or self._admit(total_key)
-            change = value - self._replace(address, metric, value)
-            self._sums[total_key] = summed = self._sums.get(total_key, 0.0) + change
-            yield total, summed
+    def place(self, address: str, names: Sequence[str]) -> dict[str, float] | None:
+        """Give a daemon a place: None if it has its own, else the sums that it is part of."""
+        if self.takes(address, names):
+            return None
+        self.summed += 1
+        return self._sums_of(address.rpartition("/")[0] + "/*", len(names))
+
+    def takes(self, address: str, names: Sequence[str], *, is_settled: bool = False) -> bool:
+        """True if a daemon has series of its own now; for one that is there to stay others go."""
+        if address in self._present:
+            return True
+        if address not in self._absent:
+            most = self.limit - self.reserve - len(names)
+            while is_settled and self._absent and len(self.ids) > most:
+                self._give_up(next(iter(self._absent)))
+            if len(self.ids) > most:
+                return False
+        self._absent.pop(address, None)
+        self._present[address] = None
+        for name in names:
+            self.series(address, name)
+        return True
+
+    def series(self, address: str, metric: str) -> int | None:
+        """Return the number of a series, a new one if there is a place for it."""
+        key = address, metric
+        found = self.ids.get(key)
+        if found is None and len(self.ids) < self.limit - (0 if "*" in address else self.reserve):
+            found = self.ids[key] = self._next
+            self._next += 1
+            self.fresh.append((found, address, metric))
+        return found
 
     def gone(self, address: str) -> None:
-        """A daemon has ended: its part leaves the sums; its own series keep their past."""
-        last = self._last.pop(address, None)
-        if last is None:
-            return
-        self.summed -= len(last.names)
-        for metric, value in zip(last.names, last.rows, strict=True):
-            for total in (_group_of(address), "d9://**"):
-                if (total, metric) in self._sums:
-                    self._sums[total, metric] -= value
-                    break
+        """A daemon has ended: its series keep their past as long as nobody needs the place."""
+        if address in self._present:
+            del self._present[address]
+            self._absent[address] = None
+        else:
+            self.summed -= 1
 
-    def _replace(self, address: str, metric: str, value: float) -> float:
-        """Remember the value that is in a sum now; return the one that was."""
-        last = self._last.get(address)
-        if last is None:
-            last = self._last[address] = _Track(())
-        if metric in last.names:
-            at = last.names.index(metric)
-            before = last.rows[at]
-            last.rows[at] = value
-            return before
-        names = (*last.names, metric)
-        last.names = self._shapes.setdefault(names, names)
-        last.rows.append(value)
-        self.summed += 1
-        return 0.0
+    def settle(self, address: str, names: Sequence[str]) -> bool:
+        """True if a daemon that was in sums has series of its own from now on."""
+        if not self.takes(address, names, is_settled=True):
+            return False
+        self.summed -= 1
+        return True
 
-    def _admit(self, key: tuple[str, str]) -> int:
-        self.ids[key] = self._next
-        self._next += 1
-        return self.ids[key]
+    def _sums_of(self, group: str, size: int) -> dict[str, float]:
+        """Return the sums of a group, or those of all groups that have none of their own."""
+        if group not in self.sums:
+            if self._promised + size > self.reserve - self.reserve // 4:
+                group = _EVERYTHING
+            else:
+                self._promised += size
+        return self.sums.setdefault(group, {})
+
+    def _give_up(self, address: str) -> None:
+        del self._absent[address]
+        for key in [key for key in self.ids if key[0] == address]:
+            self.given_up.append(self.ids.pop(key))
 
 
 class Tier:
@@ -349,10 +345,6 @@ def thin(points: list[Point], limit: int) -> list[Point]:
         return points
     step = len(points) / limit
     return [points[len(points) - 1 - int(index * step)] for index in range(limit)][::-1]
-
-
-def _group_of(address: str) -> str:
-    return address.rpartition("/")[0] + "/*"
 
 
 def _single(value: float) -> float:
