@@ -22,6 +22,7 @@ from dan9.daemons.stateform import FORM, from_form, to_form
 from dan9.daemons.statepolicy import NEVER, Rule, effective
 from dan9.kernel.clock import VirtualClock
 from dan9.kernel.daemon import Daemon, on
+from dan9.kernel.metrics import count
 from dan9.testing import run, system
 from dan9.testing.memory_store import MemoryStore
 
@@ -60,6 +61,23 @@ class Brisk(Counter, checkpoint="10s"):
 
 class Plain(Daemon):
     """Has no state."""
+
+    @on
+    async def work(self) -> None:
+        count("jobs")
+
+
+class Slow(Counter):
+    """Takes its time."""
+
+    @on
+    async def take(self, seconds: float) -> None:
+        await self.sleep(seconds)
+        self.total += 1
+
+
+class SlowEager(Slow, checkpoint="on-change"):
+    """Takes its time, and is saved on every change."""
 
 
 C1 = "d9://counter/default/c1"
@@ -264,6 +282,89 @@ def test_a_daemon_without_state_cannot_be_saved():
         await house.spawn(Plain, "p1")
         with pytest.raises(NotSupported, match="no state"):
             await house.ask("save", daemon_name="p1")
+
+    live(test)
+
+
+def test_metrics_of_a_daemon_without_state_are_saved():
+    """At its end and when it is told to; and a restart does not put them back."""
+
+    async def first(house: House) -> None:
+        plain = await house.spawn(Plain, "p1")
+        await plain.work()
+        await plain.work()
+        assert (await house.ask("save", daemon_name="p1"))["version"] == 1
+        await plain.work()
+        await house.system.ask("p1", "restart")
+        assert house.system.metrics_of("p1")["jobs"] == 3
+        await plain.work()
+
+    async def second(house: House) -> None:
+        await house.spawn(Plain, "p1")
+        assert house.system.metrics_of("p1")["jobs"] == 4
+        assert house.system.metric_kinds_of("p1")["jobs"] == "counter"
+        assert (await house.ask("checkpoint-all"))["saved"] <= 1  # no more than persistence itself
+
+    lives(first, second)
+
+
+def test_checkpoint_all_takes_metrics_along():
+    """Those of a daemon that has nothing else too."""
+
+    async def first(house: House) -> None:
+        await (await house.spawn(Plain, "p1")).work()
+        assert (await house.ask("checkpoint-all"))["saved"] == 1
+
+    async def second(house: House) -> None:
+        await house.spawn(Plain, "p1")
+        assert house.system.metrics_of("p1")["jobs"] == 1
+
+    cut(first, second)
+
+
+def test_starting_afresh_is_saved_at_once():
+    """What one wanted to be rid of does not come back with the next life."""
+
+    async def first(house: House) -> None:
+        counter = await house.spawn(total=7)
+        await counter.add(5)
+        await house.ask("save", daemon_name="c1")
+        assert (await house.ask("load", daemon_name="c1", version="none"))["version"] == 0
+        assert await counter.look() == 7  # as it was spawned, not as its class says
+
+    async def second(house: House) -> None:
+        assert await (await house.spawn()).look() == 7
+
+    cut(first, second)
+
+
+def test_starting_afresh_what_does_not_run_is_saved_at_once():
+    """As for one that runs."""
+
+    async def first(house: House) -> None:
+        counter = await house.spawn()
+        await counter.add(5)
+        await house.system.ask(C1, "stop")
+        await house.system.ask(C1, "restore", version="none")
+        assert await counter.look() == 0
+
+    async def second(house: House) -> None:
+        assert await (await house.spawn()).look() == 0
+
+    cut(first, second)
+
+
+def test_starting_afresh_that_cannot_be_saved_changes_nothing():
+    """A refusal leaves the state as it was."""
+
+    async def test(house: House) -> None:
+        counter = await house.spawn()
+        await counter.add(5)
+        house.store.error = DiskFailed("no disk")
+        with pytest.raises(DiskFailed):
+            await house.ask("load", daemon_name="c1", version="none")
+        assert await counter.look() == 5
+        house.store.error = None
 
     live(test)
 
@@ -544,6 +645,99 @@ def test_checkpoint_all_saves_what_changed_in_one_transaction():
         reply = await house.ask("checkpoint-all")
         assert (reply["saved"], reply["snapshot"]) == (0, 0)
         assert reply["unchanged"] >= 1
+
+    live(test)
+
+
+def test_checkpoint_all_does_not_wait_for_ever():
+    """One daemon with a long message in hand is left out, and saved when it can be."""
+
+    async def test(house: House) -> None:
+        slow, counter = await house.spawn(Slow, "s1"), await house.spawn()
+        await slow.add(1)
+        await counter.add(1)
+        house.store.delete(slow.address, 0)
+        slow.add.tell(1)
+        slow.take.tell(100.0)
+        await asyncio.sleep(0.01)
+        begun = house.system.clock.monotonic()
+        reply = await house.ask("checkpoint-all", wait=2)
+        assert house.system.clock.monotonic() - begun == pytest.approx(2.0)
+        assert (reply["busy"], house.stored()) == (1, [1])
+        await asyncio.sleep(120)
+        assert house.store.load(slow.address).schema  # the state it had after its message
+        assert await slow.look() == 3
+
+    live(test)
+
+
+def test_checkpoint_all_waits_for_a_short_message():
+    """It is in the same transaction then."""
+
+    async def test(house: House) -> None:
+        slow, counter = await house.spawn(Slow, "s1"), await house.spawn()
+        await slow.add(1)
+        await counter.add(1)
+        slow.take.tell(1.0)
+        await asyncio.sleep(0.2)
+        reply = await house.ask("checkpoint-all")
+        assert reply["busy"] == 0
+        newest = [house.store.versions(ref.address)[-1] for ref in (slow, counter)]
+        assert {version.snapshot for version in newest} == {reply["snapshot"]}
+
+    live(test)
+
+
+def test_checkpoint_all_does_not_wait_for_what_stops():
+    """A daemon that ends before it can be captured is not waited for."""
+
+    async def test(house: House) -> None:
+        slow = await house.spawn(Slow, "s1")
+        await slow.add(1)
+        slow.take.tell(3.0)
+        slow.add.tell(1)
+        await asyncio.sleep(0.2)
+        stopping = asyncio.ensure_future(house.system.ask("s1", "stop"))
+        letters = house.system.dead_letters.total
+        checkpoint = asyncio.ensure_future(house.ask("checkpoint-all"))
+        await stopping
+        assert (await checkpoint)["busy"] == 0
+        assert house.system.clock.monotonic() < 3.5
+        assert house.system.dead_letters.total == letters + 1  # `add`, and no capture
+
+    live(test)
+
+
+def test_a_busy_daemon_holds_up_no_other():
+    """What changed is saved on time though another one is in the middle of something."""
+
+    async def test(house: House) -> None:
+        slow, eager = await house.spawn(SlowEager, "s1"), await house.spawn(Eager, "e1")
+        await asyncio.sleep(1)
+        await slow.add(1)
+        await asyncio.sleep(0.05)
+        await slow.add(1)
+        slow.take.tell(100.0)
+        await eager.add(1)
+        await asyncio.sleep(1)
+        assert house.stored(eager.address)
+        before = len(house.stored(slow.address))
+        await asyncio.sleep(120)
+        assert len(house.stored(slow.address)) > before
+
+    live(test)
+
+
+def test_a_suspended_daemon_is_saved():
+    """It has nothing in hand: there is nothing to wait for."""
+
+    async def test(house: House) -> None:
+        counter = await house.spawn()
+        await counter.add(5)
+        await house.system.ask("c1", "suspend")
+        reply = await house.ask("checkpoint-all")
+        assert (reply["saved"], reply["busy"]) == (1, 0)
+        assert house.stored() == [1]
 
     live(test)
 

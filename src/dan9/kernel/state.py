@@ -358,18 +358,20 @@ class State:
         if same is not None and not self._is_given_up(cell, same[0]):
             same.append(message)
             return False
-        seen = journal.seen(cell.address, message.id)
-        if seen.known is Known.PENDING:  # to be delivered again, or being committed
-            in_hand.setdefault(message.id, []).append(message)
-            return False
-        if seen.known is Known.HANDLED:
-            self._answer(message, seen.reply)
-            return False
-        if seen.known is not Known.NEW:
-            self._refuse(
-                message, Conflict(f"message {message.id} was given up", hint="use a new id")
-            )
-            return False
+        # The journal has no id that this life draws; lives in virtual time may share theirs.
+        if message.own_id is not None or self.system.scheduler.one_thread:
+            seen = journal.seen(cell.address, message.id)
+            if seen.known is Known.PENDING:  # to be delivered again, or being committed
+                in_hand.setdefault(message.id, []).append(message)
+                return False
+            if seen.known is Known.HANDLED:
+                self._answer(message, seen.reply)
+                return False
+            if seen.known is not Known.NEW:
+                self._refuse(
+                    message, Conflict(f"message {message.id} was given up", hint="use a new id")
+                )
+                return False
         in_hand[message.id] = [message]
         message.journalled = True
         ticket = message.room_of
