@@ -13,10 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Acceptor", "Ballot", "Promise", "Proposer"]
+__all__ = ["Acceptor", "Ballot", "Promise", "Proposer", "ballot_of"]
 
 Ballot = tuple[int, str]
 NONE: Ballot = (0, "")
+
+
+def ballot_of(pair: list[Any]) -> Ballot:
+    """Return a ballot that has crossed a wire."""
+    return (int(pair[0]), str(pair[1]))
 
 
 @dataclass(slots=True)

@@ -9,12 +9,21 @@ and go while it works. What a broadcast means is the archetype's (`swarm.py`, `h
 
 from __future__ import annotations
 
+import asyncio
 import importlib
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from dan9.base.errors import BadConfig, BadPayload, Dan9Error, Exists, NotFound
+from dan9.base.address import SCHEME
+from dan9.base.errors import (
+    BadConfig,
+    BadPayload,
+    Dan9Error,
+    Exists,
+    NotFound,
+    NotSupported,
+)
 from dan9.base.events import DaemonRestarted, DaemonStarted
-from dan9.base.reasons import Reason
 from dan9.kernel.cell import CREATED, FAILED, RUNNING, STARTING, STOPPED, SUSPENDED, Cell
 from dan9.kernel.daemon import Config, Daemon, on
 from dan9.kernel.ref import Ref
@@ -23,9 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dan9.base.events import Event
+    from dan9.base.reasons import Reason
     from dan9.kernel.links import Down
 
-__all__ = ["ARCHETYPES", "Egregore", "Pattern"]
+__all__ = ["ARCHETYPES", "Decided", "Egregore", "Pattern"]
 
 ARCHETYPES = {
     "swarm": "dan9.egregore.swarm:SwarmPattern",
@@ -34,8 +44,18 @@ ARCHETYPES = {
     "mesh": "dan9.egregore.mesh:MeshPattern",
 }
 
-_RESTART = Reason("shutdown", "restart")
-"""Why a daemon ends that is told `restart`: it comes back."""
+_SHUTDOWN = "shutdown"
+"""The kind of an end by a supervisor, or by an operator's `restart`: the daemon comes back."""
+_PORTION = 512
+"""How many are spawned before others have a turn."""
+
+
+class Decided(TypedDict):
+    """Whether a value is decided, which, and in what round."""
+
+    decided: bool
+    value: Any
+    round: int
 
 
 class Pattern:
@@ -60,24 +80,34 @@ class Pattern:
     def fallen(self, member: str) -> None:
         """A member has ended and will be started again."""
 
+    async def propose(self, value: Any, topic: str, timeout: float | None) -> Decided:
+        """Have the members agree on one value."""
+        raise NotSupported(f"a {self.owner.archetype} does not agree on values", hint="a mesh does")
+
     def status(self) -> dict[str, object]:
         """Return keys to add to the status."""
         return {}
 
 
-class Egregore(Daemon, type="egregore", checkpoint="never"):
+class Egregore(Daemon, type="egregore", checkpoint="on-change"):
     """Coordinates a group of daemons: a swarm, a hierarchy, a ring or a mesh."""
 
     archetype: Config[str] = "swarm"
     """swarm, hierarchy, ring or mesh."""
     members: Config[list[Any]] = []
-    """Who belongs to it from the start: addresses or refs; in Python also Daemon classes."""
+    """Who belongs to it from the start: addresses or refs, or classes of which one is spawned."""
     member: Config[Any] = None
     """A Daemon class (or `module:Class`) of which it spawns `count` members."""
     count: Config[int] = 0
 
-    rounds: int = 0
-    """Broadcasts so far."""
+    added: dict[str, str] = {}
+    """Who was added by hand: address to `module:Class` if it spawned it, else to nothing."""
+    removed: list[str] = []
+    """Who was let go by hand of those that the configuration names."""
+    epoch: int = 0
+    """A ring's: rises whenever a token is given up for lost."""
+    topics: dict[str, dict[str, str]] = {}
+    """A mesh's: the electors of each topic, fixed when it was first proposed."""
 
     async def on_start(self) -> None:
         """Start those that are its own, and take up the others."""
@@ -87,28 +117,47 @@ class Egregore(Daemon, type="egregore", checkpoint="never"):
                 hint="one of " + ", ".join(ARCHETYPES),
                 at="archetype",
             )
+        self._rounds = 0
         self._members: dict[str, Cell] = {}
         self._monitors: dict[str, int] = {}
-        self._born = 0
-        self._fallen: dict[str, None] = {}
+        self._away: dict[str, None] = {}  # members that are to come, or to come back
         self._unsubscribe: Callable[[], None] | None = None
-        self.has_begun = False
         self._pattern: Pattern = _load(ARCHETYPES[self.archetype])(self)
-        for _ in range(self.count):
-            await self._take(self.member)
-        for one in self.members:
-            await self._take(one)
+        self.has_begun = False
+        await self._begin_members()
         self.has_begun = True
         self._pattern.begun()
+
+    async def _begin_members(self) -> None:
+        """Take up whom the configuration names and who was added; not who was removed."""
+        removed = frozenset(self.removed)
+        born = [_class_of(self.member)] * self.count if self.count else []
+        born += [_class_of(one) for one in self.members if _is_class(one)]
+        for number, cls in enumerate(born, 1):
+            name = self._own_name(number)
+            if f"{SCHEME}{cls._d9_behaviour.type_name}/{self.name}/{name}" not in removed:
+                self._enlist(await self._bear(cls, name))
+            if number % _PORTION == 0:
+                await asyncio.sleep(0)  # many take long: everybody else has a turn
+        for one in self.members:
+            if not _is_class(one) and (cell := self._found(one)).address not in removed:
+                self._enlist(cell)
+        self._born = max([len(born), *map(_number_of, self.added)])
+        for address, target in list(self.added.items()):
+            await self._take_again(address, target)
 
     def on_status(self) -> dict[str, object]:
         """Add archetype, members with their states, coordinator, rounds."""
         return {
             "archetype": self.archetype,
             "coordinator": self.address,
-            "rounds": self.rounds,
+            "rounds": self._rounds,
             "members": {
-                address: self.system.control.state(cell) for address, cell in self._members.items()
+                **{
+                    address: self.system.control.state(cell)
+                    for address, cell in self._members.items()
+                },
+                **{address: "absent" for address in self._away if address not in self._members},
             },
             **self._pattern.status(),
         }
@@ -120,27 +169,43 @@ class Egregore(Daemon, type="egregore", checkpoint="never"):
         `member` is an address, a name or a ref; in Python also a Daemon class, of which
         one is spawned. Errors: unknown-daemon exists bad-payload.
         """
-        return await self._take(member)
+        if _is_class(member):
+            self._born += 1
+            cell = await self._bear(_class_of(member), self._own_name(self._born))
+        else:
+            cell = self._found(member)
+        address = self._enlist(cell)
+        if address in self.removed:
+            self.removed.remove(address)
+        else:
+            cls = cell.home.behaviour.cls
+            is_own = self._is_own(cell)
+            self.added[address] = f"{cls.__module__}:{cls.__qualname__}" if is_own else ""
+        await self.system.save(self.address)
+        return address
 
     @on(concurrent=True)
     async def remove(self, member: str) -> str:
         """Let a member go; one that the egregore spawned is stopped. Errors: not-found."""
-        address = self.system.resolve(member) if member not in self._members else member
-        if address not in self._members:
+        known = member in self._members or member in self._away
+        address = member if known else self.system.resolve(member)
+        if address not in self._members and address not in self._away:
             raise NotFound(
                 f"{address} is no member",
                 hint=f"there are: {', '.join(list(self._members)[:8]) or 'none'}",
                 at="member",
             )
-        cell = self._members[address]
+        if self.added.pop(address, None) is None:
+            self.removed.append(address)
+        cell = self._members.get(address)
         number = self._monitors.pop(address, None)
         if number is not None:
             self.system.demonitor(number, self)
         self._leave(address)
-        own = cell.cold is not None and cell.cold.parent is self._d9_cell
-        if own:
+        if cell is not None and self._is_own(cell):
             await self.system.control.stop(cell, "shutdown")
             self.system.supervision.forget(cell)
+        await self.system.save(self.address)
         return address
 
     @on(concurrent=True, timeout_s=None)
@@ -163,37 +228,48 @@ class Egregore(Daemon, type="egregore", checkpoint="never"):
         """
         if not type:
             raise BadPayload("type is empty", hint="what is to be said?", at="payload.type")
-        self.rounds += 1
+        self._rounds += 1
         options = {"gather": gather, "reduce": reduce, "timeout": timeout}
         return await self._pattern.broadcast(type, payload or {}, options)
+
+    @on(concurrent=True, timeout_s=None)
+    async def propose(self, value: Any, topic: str = "", timeout: float | None = 30.0) -> Decided:
+        """Have the members of a mesh agree on one value; reply decided, value, round.
+
+        The value may be another than the one proposed: what was decided for the topic before.
+        Without a topic it is a question of its own. Not decided within `timeout`: no majority
+        could be had; it may still be decided later. Errors: not-supported (no mesh, or
+        members that are no MeshMembers), conflict (electors that lost their memory leave no
+        majority), bad-payload.
+        """
+        if value is None:
+            raise BadPayload("nothing is proposed", at="payload.value")
+        return await self._pattern.propose(value, topic, timeout)
 
     async def on_down(self, down: Down) -> None:
         """A member ended: passed over while it is restarted, forgotten if that was its end."""
         address = down.address
-        if self._monitors.get(address) != down.monitor:
+        if self._monitors.get(address) != down.monitor or self.system.supervision.is_going_down:
             return
         del self._monitors[address]
         cell = self._members[address]
-        has_ended = cell.state in {STOPPED, FAILED, CREATED} and down.reason != _RESTART
+        has_ended = cell.state in {STOPPED, FAILED, CREATED} and down.reason.kind != _SHUTDOWN
         if has_ended or self.system.registry.get(address) is None:
+            self.added.pop(address, None)
             self._leave(address)
             return
         self._pattern.fallen(address)
         if cell.state in {RUNNING, SUSPENDED}:  # it was faster than the word of its end
             self._up(address)
             return
-        self._fallen[address] = None
         if cell.state == STARTING:
             self._monitors[address] = self.system.monitor(address, self)
-        if self._unsubscribe is None:
-            self._unsubscribe = self.system.subscribe_events(
-                self._risen, DaemonStarted, DaemonRestarted
-            )
+        self._await(address)
 
     async def on_stop(self, reason: Reason) -> None:
         """Listen no more."""
-        self._fallen.clear()
-        self._listen_no_more()
+        self._away.clear()
+        self._listen()
 
     # -- for patterns ----------------------------------------------------------------------------
 
@@ -208,52 +284,111 @@ class Egregore(Daemon, type="egregore", checkpoint="never"):
 
     # -- inside ----------------------------------------------------------------------------------
 
-    async def _take(self, member: Any) -> str:
-        if isinstance(member, str) and ":" in member and not member.startswith("d9://"):
-            member = _load(member)
-        if isinstance(member, type):
-            if not issubclass(member, Daemon):
-                raise BadPayload(f"{member!r} is no Daemon class", at="member")
-            self._born += 1
-            name = f"{self.name[:50]}-{self._born}"
-            member = await self.spawn(member, name, group=self.name)
+    def _found(self, member: Any) -> Cell:
+        """Return the daemon that is meant."""
         if not isinstance(member, str | Ref):
             raise BadPayload(
                 f"{member!r} is no member", hint="an address, a ref or a Daemon class", at="member"
             )
-        cell = self.system.cell_of(member, self._d9_cell)
-        address = cell.address
+        cell: Cell = self.system.cell_of(member, self._d9_cell)
         if cell is self._d9_cell:
             raise BadPayload("an egregore is no member of itself", at="member")
+        return cell
+
+    async def _take_again(self, address: str, target: str) -> None:
+        """Take up one that was added in an earlier life."""
+        try:
+            if target:
+                self._enlist(await self._bear(_class_of(target), address.rpartition("/")[2]))
+                return
+            cell = self.system.registry.get(address)
+        except Dan9Error as error:
+            self.log.warning("%s is no member any more: %s", address, described(error))
+            del self.added[address]
+            return
+        if cell is None:
+            self._await(address)
+        elif address not in self._members:
+            self._enlist(cell)
+
+    async def _bear(self, cls: type[Daemon], name: str) -> Cell:
+        """Spawn a member: a child, in a group of the egregore's name."""
+        child = await self.spawn(cls, name, group=self.name)
+        return child._d9_cell
+
+    def _own_name(self, number: int) -> str:
+        return f"{self.name[:50]}-{number}"
+
+    def _is_own(self, cell: Cell) -> bool:
+        return cell.cold is not None and cell.cold.parent is self._d9_cell
+
+    def _enlist(self, cell: Cell) -> str:
+        address = cell.address
         if address in self._members:
             raise Exists(f"{address} is a member already", at="member")
         self._members[address] = cell
-        self._monitors[address] = self.system.monitor(address, self)
+        self._monitors[address] = self.system.monitor(cell, self._d9_cell)
         self._pattern.joined(address)
         return address
 
     def _leave(self, address: str) -> None:
-        del self._members[address]
-        self._fallen.pop(address, None)
-        self._listen_no_more()
-        self._pattern.left(address)
+        self._away.pop(address, None)
+        self._listen()
+        if self._members.pop(address, None) is not None:
+            self._pattern.left(address)
+
+    def _await(self, address: str) -> None:
+        """Wait for a member that is to come, or to come back."""
+        self._away[address] = None
+        self._listen()
 
     def _risen(self, event: Event) -> None:
-        """A daemon runs: perhaps a member that fell."""
-        if event.address in self._fallen:
+        """A daemon runs: perhaps one that is waited for."""
+        if event.address in self._away:
             self._up(event.address)
 
     def _up(self, address: str) -> None:
-        self._fallen.pop(address, None)
-        self._listen_no_more()
+        self._away.pop(address, None)
+        self._listen()
+        cell = self.system.cell_of(address)
+        if address not in self._members:
+            self._enlist(cell)
+            return
+        self._members[address] = cell
         if address not in self._monitors:
-            self._monitors[address] = self.system.monitor(address, self)
+            self._monitors[address] = self.system.monitor(cell, self._d9_cell)
         self._pattern.joined(address)
 
-    def _listen_no_more(self) -> None:
-        if self._unsubscribe is not None and not self._fallen:
+    def _listen(self) -> None:
+        """Listen for daemons that start, as long as one is waited for."""
+        if self._away and self._unsubscribe is None:
+            self._unsubscribe = self.system.subscribe_events(
+                self._risen, DaemonStarted, DaemonRestarted
+            )
+        elif not self._away and self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
+
+
+_CLASS = re.compile(r"[\w.]+:[\w.]+\Z")
+
+
+def _is_class(member: object) -> bool:
+    return isinstance(member, type) or (isinstance(member, str) and bool(_CLASS.match(member)))
+
+
+def _class_of(given: object) -> type[Daemon]:
+    """Return a Daemon class, given as such or as `module:Class`."""
+    found = _load(given) if isinstance(given, str) else given
+    if not (isinstance(found, type) and issubclass(found, Daemon)):
+        raise BadPayload(f"{given!r} is no Daemon class", hint="as module:Class", at="member")
+    return found
+
+
+def _number_of(address: str) -> int:
+    """Return the number in the name of a member that was spawned; 0: there is none."""
+    number = address.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _load(target: str) -> Any:

@@ -4,38 +4,26 @@ Members that derive from `MeshMember` speak for themselves: `publish` reaches al
 causal order, `peers` is kept up to date, and they elect. Other daemons may be members too: they
 are told, in the order of the coordinator, and of their peers if they know a message `peers`.
 
-`propose` is single-decree Paxos (`consensus.py`) with the coordinator as the proposer. The
-electors of a topic are fixed when it is first proposed, each with the mark of its memory; a
-vote counts after it was saved, where the system has a store; an elector that lost its memory
-has another mark and is refused as an elector. What is decided for a topic never changes.
+They elect, too: what the coordinator proposes (`agreement.py`) they promise and vote for, and
+say so after it was saved, where the system has a store. An elector that lost its memory has
+another mark and refuses.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
-from dan9.base.errors import BadPayload, Conflict, Dan9Error, MailboxFull, NotSupported
+from dan9.base.errors import Conflict, Dan9Error, MailboxFull, NotSupported
+from dan9.egregore.agreement import Agreement
 from dan9.egregore.clocks import Causal, Published
-from dan9.egregore.consensus import Acceptor, Promise, Proposer
-from dan9.egregore.core import Egregore, Pattern
+from dan9.egregore.consensus import Acceptor, ballot_of
+from dan9.egregore.core import Decided, Egregore, Pattern
 from dan9.kernel.cell import CLOSED
 from dan9.kernel.daemon import Config, Daemon, on
 
-__all__ = ["Decided", "Decree", "Mesh", "MeshMember", "MeshPattern"]
-
-_PATIENCE_S = 0.5  # how long a proposer waits for an elector in one attempt
-
-
-class Decided(TypedDict):
-    """Whether a value is decided, which, and in what round."""
-
-    decided: bool
-    value: Any
-    round: int
+__all__ = ["Decree", "Mesh", "MeshMember", "MeshPattern"]
 
 
 @dataclass(slots=True)
@@ -46,10 +34,6 @@ class Decree:
     promised: list[Any] = field(default_factory=lambda: [0, ""])
     ballot: list[Any] = field(default_factory=lambda: [0, ""])
     value: Any = None
-
-
-def _ballot(pair: list[Any]) -> tuple[int, str]:
-    return (int(pair[0]), str(pair[1]))
 
 
 class MeshMember(Daemon, type="mesh-member", checkpoint="on-stop"):
@@ -146,8 +130,8 @@ class MeshMember(Daemon, type="mesh-member", checkpoint="on-stop"):
     async def prepare(self, topic: str, electors: dict[str, str], ballot: list[Any]) -> Any:
         """Promise to accept nothing older; reply promise, or a refusal. Errors: conflict."""
         decree = self._decree(topic, electors)
-        acceptor = Acceptor(_ballot(decree.promised), _ballot(decree.ballot), decree.value)
-        promise = acceptor.prepare(_ballot(ballot))
+        acceptor = Acceptor(ballot_of(decree.promised), ballot_of(decree.ballot), decree.value)
+        promise = acceptor.prepare(ballot_of(ballot))
         decree.promised = list(promise.promised)
         await self.system.save(self.address)
         return {
@@ -163,12 +147,17 @@ class MeshMember(Daemon, type="mesh-member", checkpoint="on-stop"):
     ) -> bool:
         """Vote for a value, unless something newer was promised. Errors: conflict."""
         decree = self._decree(topic, electors)
-        acceptor = Acceptor(_ballot(decree.promised), _ballot(decree.ballot), decree.value)
-        granted = acceptor.accept(_ballot(ballot), value)
+        acceptor = Acceptor(ballot_of(decree.promised), ballot_of(decree.ballot), decree.value)
+        granted = acceptor.accept(ballot_of(ballot), value)
         decree.promised, decree.ballot = list(acceptor.promised), list(acceptor.ballot)
         decree.value = acceptor.value
         await self.system.save(self.address)
         return granted
+
+    @on
+    def forget_topic(self, topic: str) -> None:
+        """Drop what was promised about a topic of which nobody will ever hear again."""
+        self.decrees.pop(topic, None)
 
     def _decree(self, topic: str, electors: dict[str, str]) -> Decree:
         if not self.born or electors.get(self.address) != self.born:
@@ -302,6 +291,15 @@ class MeshPattern(Pattern):
     def _may_speak(self, member: str) -> bool:
         return not self.owner._members[member].gate & CLOSED
 
+    async def propose(self, value: Any, topic: str, timeout: float | None) -> Decided:
+        """Have the members agree, if all of them elect."""
+        owner = self.owner
+        if not owner._members or not all(_is_own(owner.system, one) for one in owner._members):
+            raise NotSupported(
+                "only MeshMembers elect", hint="derive the members from dan9.egregore.MeshMember"
+            )
+        return await Agreement(owner, topic).propose(value, timeout)
+
 
 def _is_own(system: Any, address: str) -> bool:
     """Return whether a member speaks for itself."""
@@ -347,130 +345,7 @@ def _on_its_way(published: Published) -> dict[str, Any]:
     }
 
 
-class Mesh(Egregore, type="egregore", checkpoint="on-stop"):
+class Mesh(Egregore, type="egregore"):
     """An egregore of peers, who can agree."""
 
     archetype: Config[str] = "mesh"
-    topics: dict[str, dict[str, str]] = {}
-    """The electors of each topic, fixed when it was first proposed."""
-    proposals: int = 0
-
-    @on(concurrent=True, timeout_s=None)
-    async def propose(self, value: Any, topic: str = "", timeout: float | None = 30.0) -> Decided:
-        """Have the members agree on one value; reply decided, value, round.
-
-        The value may be another than the one proposed: what was decided for the topic before.
-        Without a topic it is a question of its own. Not decided within `timeout`: no majority
-        could be had; it may still be decided later. Errors: not-supported (members that are
-        no MeshMembers), conflict (electors that lost their memory leave no majority),
-        bad-payload.
-        """
-        if value is None:
-            raise BadPayload("nothing is proposed", at="payload.value")
-        self.proposals += 1
-        mine = f"{self.address}/{self.proposals}-{self.system.random.getrandbits(40):010x}"
-        subject = topic or mine
-        limit = float("inf") if timeout is None else timeout
-        end = self.clock.monotonic() + limit
-        electors = self.topics.get(subject) or await self._electors(subject, end)
-        proposer = Proposer(mine, len(electors), value)
-        lost: set[str] = set()
-        while self.clock.monotonic() < end:
-            if await self._attempt(proposer, subject, electors, lost):
-                return {"decided": True, "value": proposer.value, "round": proposer.round}
-            if len(electors) - len(lost) < proposer.majority:
-                raise Conflict(
-                    f"{len(lost)} of {len(electors)} electors have lost their memory since "
-                    f"{subject!r} was first proposed: no majority is left",
-                    hint="propose under a new topic; with a store, members remember",
-                    at="topic",
-                )
-            pause = self.system.random.random() * 0.05 * min(proposer.round, 8)
-            await self.sleep(pause)  # rivals give way to each other at random
-        return {"decided": False, "value": None, "round": proposer.round}
-
-    async def _electors(self, subject: str, end: float) -> dict[str, str]:
-        """Fix the electors of a topic: all members, by the marks that they answer."""
-        members = list(self._members)
-        if not members or not all(_is_own(self.system, one) for one in members):
-            raise NotSupported(
-                "only MeshMembers elect", hint="derive the members from dan9.egregore.MeshMember"
-            )
-        marks: dict[str, str] = {}
-        while True:
-            missing = [one for one in members if one not in marks]
-            await self._ask_all(missing, "enrol", {}, partial(_note_mark, marks))
-            if len(marks) == len(members):
-                break
-            if self.clock.monotonic() >= end:
-                raise Conflict("not all members could be asked", hint="are they running?")
-            await self.sleep(0.1)
-        known = self.topics.setdefault(subject, marks)  # a rival may have been faster
-        await self.system.save(self.address)
-        return known
-
-    async def _attempt(
-        self, proposer: Proposer, subject: str, electors: dict[str, str], lost: set[str]
-    ) -> bool:
-        """Try to have the value decided; add to `lost` those that refuse to elect for good."""
-        ballot = proposer.begin()
-        names = [name for name in electors if name not in lost]
-
-        def promised(name: str, reply: Any) -> bool:
-            if isinstance(reply, Conflict):
-                lost.add(name)
-            if not isinstance(reply, dict):
-                return False
-            promise = Promise(
-                reply["granted"],
-                _ballot(reply["promised"]),
-                _ballot(reply["ballot"]),
-                reply["value"],
-            )
-            return proposer.promised(name, ballot, promise)
-
-        def accepted(name: str, reply: Any) -> bool:
-            if isinstance(reply, Conflict):
-                lost.add(name)
-            return proposer.accepted(name, ballot, reply is True)
-
-        say: dict[str, Any] = {"topic": subject, "electors": electors, "ballot": list(ballot)}
-        if not await self._ask_all(names, "prepare", say, promised):
-            return False
-        return await self._ask_all(names, "accept", {**say, "value": proposer.value}, accepted)
-
-    async def _ask_all(
-        self,
-        members: list[str],
-        type_: str,
-        payload: dict[str, Any],
-        heard: Callable[[str, Any], bool],
-    ) -> bool:
-        """Ask all at once; True as soon as `heard`, called with each reply or error, says so.
-
-        So a slow member holds up nobody.
-        """
-        replies: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
-
-        async def ask(member: str) -> None:
-            try:
-                reply = await self.ask(member, type_, payload=payload, timeout_s=_PATIENCE_S)
-            except Dan9Error as error:
-                reply = error
-            replies.put_nowait((member, reply))
-
-        tasks = [asyncio.ensure_future(ask(member)) for member in members]
-        try:
-            for _ in tasks:
-                if heard(*await replies.get()):
-                    return True
-            return False
-        finally:
-            for task in tasks:
-                task.cancel()
-
-
-def _note_mark(marks: dict[str, str], member: str, reply: Any) -> bool:
-    if isinstance(reply, str):
-        marks[member] = reply
-    return False

@@ -45,11 +45,27 @@ class RingPattern(Pattern):
 
     def __init__(self, owner: Egregore) -> None:
         super().__init__(owner)
-        self.epoch = 1
+        cell = owner._d9_cell
         self.holder = ""
         self.healed = 0
         self.order: list[str] = []
         self._token = asyncio.Lock()
+        if owner.epoch or cell.started_at >= 0:
+            # A coordinator that starts anew may not know the last epoch: its save takes a
+            # while. Milliseconds since 1970 are above any number of healings.
+            now = int(owner.clock.now() * 1000) + owner.system.next_number()
+            owner.epoch = max(owner.epoch + 1, now)
+        else:
+            owner.epoch = 1
+
+    @property
+    def epoch(self) -> int:
+        """Return the number that the token carries; it only ever rises."""
+        return self.owner.epoch
+
+    def _raise_epoch(self) -> None:
+        self.owner.epoch += 1
+        self.healed += 1
 
     async def broadcast(self, type_: str, payload: dict[str, Any], options: dict[str, Any]) -> Any:
         """Return what came back to the start."""
@@ -97,8 +113,7 @@ class RingPattern(Pattern):
     def _heal(self, member: str) -> None:
         if self.holder == member:
             self.holder = ""
-            self.epoch += 1
-            self.healed += 1
+            self._raise_epoch()
 
     async def _pass(
         self, member: str, type_: str, payload: dict[str, Any], limit: float | None
@@ -106,8 +121,7 @@ class RingPattern(Pattern):
         """Give the token to one member; return the payload that goes on."""
         owner = self.owner
         if not owner.runs(member):
-            self.healed += 1
-            self.epoch += 1
+            self._raise_epoch()
             return payload
         self.holder = member
         epoch = self.epoch
