@@ -1,7 +1,8 @@
 """Persistence, monitoring, logging and a timer around one worker, over two lives.
 
 `python examples/integrated_system.py`. A worker does batches because the timer tells it to; a
-second task saves everybody, a third has the dashboard drawn. Then the node goes down, time
+second task saves everybody, a third has the dashboard drawn again and again, a fourth is
+called off. Then the node goes down, time
 passes, and a second life finds everything as it was and makes good what was missed. It runs
 in virtual time, so every run prints the same.
 """
@@ -28,6 +29,8 @@ class Worker(Daemon, checkpoint="on-change"):
         """Do one batch; the reply is how many there were."""
         self.batches += 1
         self.log.info("batch %s is number %d", batch, self.batches)
+        if batch == "once":
+            self.log.warning("that was an extra one", batch=batch)
         return self.batches
 
 
@@ -83,10 +86,20 @@ async def first_life(clock: VirtualClock, store: MemoryStore) -> None:
             target="persistence",
             type="checkpoint-all",
         )
-        await schedule(system, "schedule", delay="299s", target="screen", type="draw")
+        await schedule(system, "schedule-repeating", interval="145s", target="screen", type="draw")
+        cleanup = await schedule(system, "schedule", delay="60s", target="worker", type="process")
+        await system.ask("timer", "cancel", task_id=cleanup)
         await asyncio.sleep(301)
         stats = await system.ask("timer", "stats")
         print(f"  timer: {stats['active']} tasks, {stats['fired']} firings")
+        for task in await system.ask("timer", "list"):
+            due = task["next"] - clock.now()
+            print(
+                f"    {task['target']} {task['type']} in {due:.0f} s, fired {task['fired']} times"
+            )
+        print("  warnings:")
+        for entry in await system.ask("logging", "display", level="warning", limit=10):
+            print(f"    {entry['source']}: {entry['text']} {entry['fields']}")
         print("  log:")
         await show_log(system, "worker")
         await show_log(system, "system")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from dan9 import Daemon, System, VirtualClock, every, on
+from dan9.daemons.monitoring import Monitoring
 
 CLOCK = VirtualClock()
 
@@ -44,9 +45,8 @@ class Operator(Daemon):
 
 async def main() -> None:
     """Let five minutes pass and look at them."""
-    async with System(
-        "lab", daemons=["logging", "monitoring"], socket=False, clock=CLOCK, seed=1
-    ) as system:
+    async with System("lab", daemons=["logging"], socket=False, clock=CLOCK, seed=1) as system:
+        await system.spawn(Monitoring, "monitoring", group="system", collect_interval=5.0)
         await system.spawn(Worker, "worker", group="lab")
         await system.spawn(Operator, "operator", group="lab")
         await system.ask(
@@ -76,10 +76,21 @@ async def main() -> None:
             done = [value for when, value in history["job-count"] if when < until]
             print(f"  {minute}  {done[-1] if done else 0:>5.0f}")
 
-        figures = await system.ask(
-            "monitoring", "aggregate", daemon_name="worker", metric_name="backlog"
-        )
-        print("\nbacklog:", ", ".join(f"{key} {figures[key]:g}" for key in ("min", "max", "p50")))
+        print("\nsums over all that")
+        for metric in ("backlog", "rate"):
+            figures = await system.ask(
+                "monitoring", "aggregate", daemon_name="worker", metric_name=metric
+            )
+            shown = ", ".join(f"{key} {figures[key]:g}" for key in ("min", "max", "average"))
+            print(f"  {metric}: {shown}, of {figures['count']} samples")
+
+        status = await system.ask("monitoring", "status", daemon_name="worker")
+        print("\nthe worker is", status["state"], "and has failed", status["failed"], "times")
+        text = await system.ask("monitoring", "prometheus", pattern="d9://worker/**")
+        print("the same for Prometheus")
+        for line in text.splitlines():
+            if "backlog" in line:
+                print(" ", line)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ async def first_life(directory: str) -> None:
         notebook = await system.spawn(Notebook, "notes")
         await system.spawn(Account, "savings")
         await notebook.write("buy bread")
+        await system.ask("notes", "set-metric", name="tasks-completed", value=42)
         saved = await system.ask("persistence", "save", daemon_name="notes")
         print(f"saved notes as version {saved['version']}")
         await notebook.write("this line is not saved yet")
@@ -72,6 +73,8 @@ async def second_life(directory: str) -> None:
         notebook = await system.spawn(Notebook, "notes")
         await system.spawn(Account, "savings")
         print("notes:", await notebook.read())
+        done = await system.ask("notes", "get-metric", name="tasks-completed")
+        print(f"tasks-completed: {done:g}")
 
         # The payer never heard whether his last deposit arrived, so he sends it again,
         # under the same id: it has taken effect once.
@@ -88,6 +91,7 @@ async def second_life(directory: str) -> None:
         print("version 1:", await notebook.read())
         policy = await system.ask("persistence", "policy", daemon_name="notes", on_change=True)
         print("notes are saved on change:", policy["on_change"], "keep:", policy["keep"])
+        print(f"and every {policy['interval']:g} s, and when they stop:", policy["on_stop"])
         exported = await system.ask("persistence", "export", daemon_name="notes")
         print("exported:", exported["state"]["state"])
         faults = (await system.ask("persistence", "verify"))["faults"]

@@ -121,6 +121,8 @@ def test_the_rate_of_who_wakes_up_is_that_of_the_moment() -> None:
                 await asyncio.sleep(1)
             rates = [rate for _, rate in (await monitoring.history("w", "rate"))["rate"]]
             assert rates[-4:] == [10.0, 10.0, 10.0, 0.0]
+            await asyncio.sleep(20)
+            assert (await monitoring.snapshot())["node"]["rate"] == 0.0  # and no residue
 
     run(main)
 

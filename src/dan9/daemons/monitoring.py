@@ -529,7 +529,7 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
             self.clock.monotonic() - self._started,
             states,
             self._book.ended + handled,
-            max(0.0, self._book.rate),
+            self._book.rate,
             queued,
             _dead_letters(self.system),
             alerts,

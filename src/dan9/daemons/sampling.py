@@ -105,7 +105,6 @@ class Book:
         self.roster = Roster(max_series, max_series // 10)
         self.figures: dict[str, Figures] = {}
         """By address; who has not changed for longest comes first, and goes first."""
-        self.rate = 0.0
         self.ended = 0.0
         """Messages that daemons which are no more have handled."""
         self.chunks: list[ChunkRow] = []
@@ -120,6 +119,11 @@ class Book:
         self._stored_at = dict.fromkeys(self._tiers, 0.0)
         self._coarse: dict[int, float] = {}
         self._sums: dict[int, float] = {}
+
+    @property
+    def rate(self) -> float:
+        """Messages that the node handles in a second."""
+        return sum(self.figures[address].rate for address in self._lively)
 
     def tick(self, when: float) -> None:
         """Say that whoever has changed is about to be sampled: all others were as they are."""
@@ -147,7 +151,6 @@ class Book:
             rate = max(0.0, handled - data[6]) / span
             busy = min(1.0, max(0.0, busy_s - data[7]) / span)
             data[5], data[6], data[7] = when, handled, busy_s
-        self.rate += rate - data[3]
         kept["rate"], kept["busy"] = rate, busy
         data[0], data[2], data[3], data[4] = when, handled, rate, busy
         names = tuple(kept)
@@ -252,7 +255,6 @@ class Book:
     def _let_go(self, address: str) -> None:
         figures = self.figures.pop(address)
         self._bytes -= figures.bytes
-        self.rate -= figures.rate
         self._lively.pop(address, None)
         self._unstored.pop(address, None)
         if self._keeps:
