@@ -14,6 +14,7 @@ import pytest
 from dan9.base.errors import DaemonFailed, UnknownDaemon, UnknownMessage, to_form
 from dan9.edge.port import Callback, Limits, Link
 from dan9.edge.server import Server
+from dan9.kernel.wires import WireReply, Wires
 
 
 class Pending:
@@ -27,52 +28,67 @@ class Pending:
         self.is_cancelled = True
 
 
+class FakeWires(Wires):
+    """What clients ask of the fake."""
+
+    def __init__(self, node: FakeNode) -> None:
+        self.node = node
+
+    def hold(self) -> None:
+        """Nothing is scheduled here."""
+
+    def turn(self) -> None:
+        """The fake answers at once."""
+
+    def ask(
+        self,
+        sender: str,
+        to: str,
+        type: str,
+        payload: dict[str, Any],
+        reply: WireReply,
+        timeout_s: float | None = -1.0,
+        message_id: str | None = None,
+    ) -> Any:
+        node = self.node
+        node.heard.append(("ask", sender, to, type, payload, timeout_s, message_id))
+        node.word.set()
+        if to == "nobody":
+            raise UnknownDaemon("no daemon nobody", hint="dan9 ps lists them", address=to)
+        if type == "echo":
+            reply.answer(True, payload)
+        elif type == "crash":
+            reply.answer(False, to_form(DaemonFailed("it broke", trace="Traceback…")))
+        elif type == "odd":
+            reply.answer(True, object())
+        elif type == "big":
+            reply.answer(True, b"x" * payload["size"])
+        elif type == "hang":
+            pending = Pending(reply.answer)
+            node.pending.append(pending)
+            node.waiting.setdefault("hang", asyncio.Event()).set()
+            return pending
+        else:
+            reply.answer(False, to_form(UnknownMessage(f"no message {type}", message=type)))
+        return None
+
+
 class FakeNode:
     """Answers as a node would, at once; keeps what it heard."""
 
     name = "fake"
 
     def __init__(self) -> None:
+        self.wires = FakeWires(self)
         self.heard: list[tuple[Any, ...]] = []
         self.pending: list[Pending] = []
         self.waiting: dict[str, asyncio.Event] = {}
         self.word = asyncio.Event()
 
-    def wire_ask(
-        self,
-        sender: str,
-        to: str,
-        type: str,
-        payload: dict[str, Any],
-        *,
-        timeout_s: float | None,
-        message_id: str | None,
-        callback: Callback,
-    ) -> Pending | None:
-        self.heard.append(("ask", sender, to, type, payload, timeout_s, message_id))
-        self.word.set()
-        if to == "nobody":
-            raise UnknownDaemon("no daemon nobody", hint="dan9 ps lists them", address=to)
-        if type == "echo":
-            callback(True, payload)
-        elif type == "crash":
-            callback(False, to_form(DaemonFailed("it broke", trace="Traceback…")))
-        elif type == "odd":
-            callback(True, object())
-        elif type == "big":
-            callback(True, b"x" * payload["size"])
-        elif type == "hang":
-            pending = Pending(callback)
-            self.pending.append(pending)
-            self.waiting.setdefault("hang", asyncio.Event()).set()
-            return pending
-        else:
-            callback(False, to_form(UnknownMessage(f"no message {type}", message=type)))
-        return None
-
-    def wire_send(self, sender: str, to: str, type: str, *args: Any, **options: Any) -> None:
-        callback = options["callback"]
-        self.heard.append(("send", sender, to, type, *args))
+    def wire_send(
+        self, sender: str, to: str, type: str, payload: Any, callback: Callback, *rest: Any
+    ) -> None:
+        self.heard.append(("send", sender, to, type, payload))
         callback(True, None)
 
     def wire_tell(
@@ -117,12 +133,6 @@ class FakeReception:
 
     def __init__(self) -> None:
         self.visits: list[FakeVisit] = []
-
-    def hold(self) -> None:
-        """Nothing is scheduled here."""
-
-    def turn(self) -> None:
-        """The fake answers at once."""
 
     async def admit(self, number: int, link: Link) -> FakeVisit:
         visit = FakeVisit(self, number, link)

@@ -19,8 +19,9 @@ from dan9.base.errors import (
 from dan9.edge.aio import AsyncClient, connect_async
 from dan9.edge.client import connect
 from dan9.edge.guest import KernelReception
+from dan9.edge.outbox import Outbox
 from dan9.edge.port import Limits
-from dan9.edge.protocol import Hello, Outbox, Request
+from dan9.edge.protocol import Hello, Request
 from dan9.edge.server import Server
 from dan9.kernel.daemon import Daemon, on
 from dan9.kernel.kernel import System, current_message

@@ -36,7 +36,7 @@ def _exactly(kind: type, says: str, schema: Json) -> Shape:
             return value
         raise Misfit(says, value)
 
-    return Shape(says, take, lambda value: isinstance(value, kind), schema)
+    return Shape(says, take, lambda value: isinstance(value, kind), schema, exact=kind)
 
 
 def _take_int(value: Any) -> int:
@@ -261,6 +261,7 @@ ATOMS: Final[dict[object, Shape]] = {
         lambda value: isinstance(value, int) and not isinstance(value, bool),
         {"type": "integer"},
         wire=forms.number_out,
+        exact=int,
     ),
     float: Shape(
         "a number",

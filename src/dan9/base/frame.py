@@ -86,6 +86,13 @@ class FrameReader:
         if self._failed is not None:
             raise self._failed
         found: list[Body] = []
+        # The usual piece: one small frame, all of it. A client that asks one thing after
+        # another sends nothing else.
+        if self._body is None and not self._head and isinstance(data, bytes) and len(data) > _SIZE:
+            length = data[0] << 24 | data[1] << 16 | data[2] << 8 | data[3]
+            if length == len(data) - _SIZE and length <= self.max_frame_bytes:
+                found.append(data[_SIZE:])
+                return found
         position, end = 0, len(data)
         try:
             if self.is_half:
@@ -93,7 +100,7 @@ class FrameReader:
             limit = self.max_frame_bytes
             while end - position >= _SIZE:
                 start = position + _SIZE
-                length: int = _unpack_from(data, position)[0]
+                length = int(_unpack_from(data, position)[0])
                 if not 0 < length <= limit:
                     frame_length(data[position:start], limit)  # raises, with the words
                 if end - start < length:

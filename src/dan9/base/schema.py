@@ -22,9 +22,10 @@ from typing import Any, Final, final
 from dan9.base import arguments, forms
 from dan9.base.address import kebab
 from dan9.base.annotation import resolve, shape_of
+from dan9.base.binding import Binding, Key
 from dan9.base.errors import BadConfig, BadPayload
 from dan9.base.fields import CONFIG, Config, ConfigMark, Field, Fields
-from dan9.base.shape import Misfit, SchemaDraft, Shape, Take
+from dan9.base.shape import Misfit, SchemaDraft, Shape
 
 __all__ = ["CONFIG", "Config", "ConfigMark", "Field", "Fields", "Parameter", "Signature"]
 
@@ -75,8 +76,7 @@ class Signature:
         "_fields_take",
         "_instance",
         "_names",
-        "_required",
-        "_takes",
+        "binding",
         "doc",
         "needs_conversion",
         "parameters",
@@ -94,6 +94,7 @@ class Signature:
     parameters: tuple[Parameter, ...]
     takes_fields: bool
     needs_conversion: bool
+    binding: Binding
     plain: Callable[[Any], Any]
     """Give a reply as a by-name ask in Python gets it: plain data, underscores."""
     wire: Callable[[Any], Any]
@@ -151,16 +152,17 @@ class Signature:
             )
             for name in names
         )
-        self._takes: dict[str, tuple[str, Take]] = {}
+        keys: dict[str, Key] = {}
         for parameter in self.parameters:
-            entry = (parameter.name, parameter.shape.take)
+            entry = Key(parameter.name, parameter.shape)
             for key in {parameter.key: 0, _key(parameter.name): 0}:
-                if key in self._takes:
+                if key in keys:
                     raise BadConfig(
                         f"{where}: two parameters are the key {key!r}", hint="rename one", at=key
                     )
-                self._takes[key] = entry
-        self._required = tuple(p.name for p in self.parameters if p.required)
+                keys[key] = entry
+        required = tuple(p.name for p in self.parameters if p.required)
+        self.binding = Binding(self, keys, required)
         self._names = tuple(p.name for p in self.parameters if not p.keyword_only)
         self._fields_take = shape_of(hints.get(rest, Any), where).take if rest else None
         self.reply = shape_of(hints.get("return", Any), f"{where} reply")
@@ -177,34 +179,7 @@ class Signature:
             BadPayload: An unknown, missing or doubly spelt key, or a value that does not
                 fit; `at` is the path of the key.
         """
-        out: dict[str, object] = {}
-        takes = self._takes
-        key: object = ""
-        try:
-            for key, value in payload.items():
-                entry = takes.get(key)
-                if entry is None:
-                    self._rest(key, value, out)
-                    continue
-                name, take = entry
-                if name in out:
-                    raise BadPayload(
-                        f"{self.type}: the key {key} is given in both spellings",
-                        hint="give it once",
-                        message=self.type,
-                        at=key,
-                    )
-                out[name] = take(value)
-        except Misfit as misfit:
-            raise self._misfit(str(key), misfit) from None
-        except RecursionError:
-            raise BadPayload(
-                f"{self.type}: {key} is nested too deep", message=self.type, at=str(key)
-            ) from None
-        for name in self._required:
-            if name not in out:
-                raise self._missing(name)
-        return out
+        return self.binding.bind(payload if isinstance(payload, dict) else dict(payload))
 
     def payload_of(
         self, args: tuple[object, ...], kwargs: Mapping[str, object]
@@ -224,13 +199,13 @@ class Signature:
             payload[name[:-1] if name[-1] == "_" else name] = value
         for name, value in kwargs.items():
             key = _key(name)
-            known = self._takes.get(key)
+            known = self.binding.keys.get(key)
             if known is None and self._fields_take is None:
                 raise TypeError(f"{self.type}() got an unexpected keyword argument {name!r}")
             if key in payload:
                 raise TypeError(f"{self.type}() got multiple values for argument {name!r}")
             payload[key if known else name] = value
-        for name in self._required:
+        for name in self.binding.required:
             if _key(name) not in payload:
                 raise TypeError(f"{self.type}() missing a required argument: {name!r}")
         return payload
@@ -264,7 +239,9 @@ class Signature:
         """Turn `key=value` words into a payload; see `base.arguments`."""
         return arguments.arguments_from_text(pairs, self.payload_schema(), read=read)
 
-    def _rest(self, key: Any, value: object, out: dict[str, object]) -> None:
+    # What `Binding` has to say.
+
+    def rest(self, key: Any, value: object, out: dict[str, object]) -> None:
         """Keep a key that is no parameter for `**fields`, or refuse it."""
         if not isinstance(key, str):
             raise BadPayload(
@@ -274,12 +251,26 @@ class Signature:
         if self._fields_take is not None and not taken:
             out[key] = self._fields_take(value)
             return
-        near = forms.nearest(key, self._takes)
+        near = forms.nearest(key, self.binding.keys)
         keys = ", ".join(parameter.key for parameter in self.parameters)
         hint = f"did you mean {kebab(near)}?" if near else f"it takes {keys or 'no keys'}"
         raise BadPayload(f"{self.type} has no key {key}", hint=hint, message=self.type, at=key)
 
-    def _missing(self, name: str) -> BadPayload:
+    def doubled(self, key: str) -> BadPayload:
+        """Return the refusal of a key that is given in both spellings."""
+        return BadPayload(
+            f"{self.type}: the key {key} is given in both spellings",
+            hint="give it once",
+            message=self.type,
+            at=key,
+        )
+
+    def too_deep(self, key: str) -> BadPayload:
+        """Return the refusal of a value that no recursion gets to the end of."""
+        return BadPayload(f"{self.type}: {key} is nested too deep", message=self.type, at=key)
+
+    def missing(self, name: str) -> BadPayload:
+        """Return the refusal of a payload without a key."""
         parameter = next(p for p in self.parameters if p.name == name)
         return BadPayload(
             f"{self.type} needs the key {parameter.key}",
@@ -288,7 +279,8 @@ class Signature:
             at=parameter.key,
         )
 
-    def _misfit(self, key: str, misfit: Misfit) -> BadPayload:
+    def misfit(self, key: str, misfit: Misfit) -> BadPayload:
+        """Return the refusal of a value that does not fit."""
         at = misfit.under(key).at
         return BadPayload(
             f"{self.type}: {at} {misfit.text}", hint=misfit.hint, message=self.type, at=at

@@ -84,9 +84,20 @@ class Shape:
         plain, wire: Convert a value that leaves; None means it stays as it is.
         is_opaque: Nothing from outside fits.
         is_mutable: A default of this shape is copied per instance.
+        exact: Values of just this class are taken as they are.
     """
 
-    __slots__ = ("draft", "is_mutable", "is_opaque", "native", "plain", "says", "take", "wire")
+    __slots__ = (
+        "draft",
+        "exact",
+        "is_mutable",
+        "is_opaque",
+        "native",
+        "plain",
+        "says",
+        "take",
+        "wire",
+    )
 
     def __init__(
         self,
@@ -99,6 +110,7 @@ class Shape:
         wire: Take | None = None,
         opaque: bool = False,
         mutable: bool = False,
+        exact: type | None = None,
     ) -> None:
         self.says = says
         self.take = take
@@ -108,6 +120,7 @@ class Shape:
         self.wire = wire
         self.is_opaque = opaque
         self.is_mutable = mutable
+        self.exact = exact
 
     def schema(self, draft: SchemaDraft) -> Json:
         """Return the JSON Schema of this shape."""

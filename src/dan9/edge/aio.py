@@ -27,13 +27,13 @@ from dan9.base.errors import (
 from dan9.base.frame import MAX_FRAME_BYTES, FrameReader
 from dan9.edge.client import DEFAULT, GRACE_S, PATIENCE_S, request_of, timed_out, welcomed
 from dan9.edge.discovery import choose_socket, reachable
+from dan9.edge.outbox import Outbox
 from dan9.edge.protocol import (
     PROTOCOL,
     VERSION,
     Event,
     FromNode,
     Hello,
-    Outbox,
     Request,
     Welcome,
     decode_from_node,

@@ -38,6 +38,7 @@ from dan9.base.errors import (
 )
 from dan9.base.frame import MAX_FRAME_BYTES, FrameReader
 from dan9.edge.discovery import choose_socket, reachable
+from dan9.edge.outbox import Outbox
 from dan9.edge.protocol import (
     FOREVER,
     PROTOCOL,
@@ -45,7 +46,6 @@ from dan9.edge.protocol import (
     Event,
     FromNode,
     Hello,
-    Outbox,
     Request,
     Welcome,
     decode_from_node,

@@ -9,7 +9,6 @@ mailbox, and the mailbox's limit holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dan9.base import forms
@@ -33,8 +32,6 @@ class KernelReception:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._scheduler = system.scheduler
-        self.turn: Callable[[], None] = system.scheduler.turn
         self._guests: dict[str, Guest] = {}
         guests = self._guests
 
@@ -56,10 +53,6 @@ class KernelReception:
                 return {"unanswered": len(guest.open) if guest is not None else 0}
 
         self._class = _Client
-
-    def hold(self) -> None:
-        """Let no turn be scheduled: one follows at once, and a second would find nothing."""
-        self._scheduler.wanted = True
 
     async def admit(self, number: int, link: Link) -> Guest:
         """Make the daemon that stands for the client."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dan9.base.frame import MAX_FRAME_BYTES
+
+if TYPE_CHECKING:
+    from dan9.kernel.wires import Wires
 
 __all__ = ["Callback", "Cancel", "Limits", "Link", "NodePort", "Reception", "Visit"]
 
@@ -22,27 +25,20 @@ class Cancel(Protocol):
 
 
 class NodePort(Protocol):
-    """The node, as a connection sees it; `name` is its name.
+    """The node, as a connection sees it.
 
     Payloads are as they came; the node checks them against the handler's signature.
     Replies come back in wire form. A refusal known at once may be raised, or given to
     the callback before the call returns.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The node's name."""
 
-    def wire_ask(
-        self,
-        sender: str,
-        to: str,
-        type: str,
-        payload: dict[str, Any],
-        *,
-        timeout_s: float | None,
-        message_id: str | None,
-        callback: Callback,
-    ) -> Cancel | None:
-        """Ask for a client. `timeout_s`: negative is the message's default, None is for ever."""
+    @property
+    def wires(self) -> Wires:
+        """Takes what clients ask."""
 
     def wire_send(
         self,
@@ -50,10 +46,9 @@ class NodePort(Protocol):
         to: str,
         type: str,
         payload: dict[str, Any],
-        *,
-        timeout_s: float | None,
-        message_id: str | None,
         callback: Callback,
+        timeout_s: float | None = -1.0,
+        message_id: str | None = None,
     ) -> Cancel | None:
         """Tell for a client and wait for room; the callback says that it is queued."""
 
@@ -92,12 +87,6 @@ class Visit(Protocol):
 
 class Reception(Protocol):
     """Gives each connection its place in the node."""
-
-    def hold(self) -> None:
-        """Ask the event loop for no turn: `turn` is called before this callback of it ends."""
-
-    def turn(self) -> None:
-        """Let the node work on what a connection has just handed over, for a millisecond or so."""
 
     async def admit(self, number: int, link: Link) -> Visit:
         """Make the daemon that stands for the client."""

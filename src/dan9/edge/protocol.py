@@ -12,7 +12,6 @@ from typing import Any, Final
 import msgspec
 
 from dan9.base.errors import Dan9Error, WireError, from_form
-from dan9.base.frame import HEADER
 
 __all__ = [
     "FOREVER",
@@ -23,7 +22,6 @@ __all__ = [
     "Failure",
     "FromNode",
     "Hello",
-    "Outbox",
     "Request",
     "Welcome",
     "decode_from_node",
@@ -74,7 +72,7 @@ class Welcome(msgspec.Struct, rename="kebab"):
     max_frame_bytes: int
 
 
-class Request(msgspec.Struct, rename="kebab", omit_defaults=True):
+class Request(msgspec.Struct, rename="kebab", omit_defaults=True, gc=False):
     """A frame from the client after Hello.
 
     Attributes:
@@ -100,7 +98,7 @@ class Request(msgspec.Struct, rename="kebab", omit_defaults=True):
     event: int = 0
 
 
-class Answer(msgspec.Struct):
+class Answer(msgspec.Struct, gc=False):
     """The good end of a request."""
 
     id: int
@@ -141,11 +139,6 @@ class FromNode(msgspec.Struct, rename={"sender": "from"}):
     payload: dict[str, Any] = {}
 
 
-LARGE: Final = 32 * 1024
-"""Bodies from here on are written as they are; smaller ones are cheaper joined."""
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_header: Final = HEADER.pack
 _from_node = msgspec.msgpack.Decoder(FromNode)
 _welcome = msgspec.msgpack.Decoder(Welcome)
 
@@ -159,68 +152,6 @@ def keep_freed_memory() -> None:
     of CPU per echo in the node against 0.8 ms. Elsewhere it does nothing.
     """
     bytes(8 * 1024 * 1024)
-
-
-class Outbox:
-    """Frames that wait for the end of the loop turn, to leave in one write.
-
-    Attributes:
-        size: Bytes in it.
-    """
-
-    __slots__ = ("_has_large", "_pieces", "size")
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._has_large = False
-        self.size = 0
-
-    def add(self, message: msgspec.Struct, max_frame_bytes: int) -> None:
-        """Append a message's frame.
-
-        Raises:
-            WireError: It is longer than the limit. The outbox is as it was.
-            TypeError, OverflowError: Something in it is no plain data. The outbox is as it was.
-        """
-        # Bytes and one join: msgspec's encode_into a growing bytearray took three
-        # times as long for small frames.
-        body = _encode(message)
-        length = len(body)
-        if length > max_frame_bytes:
-            raise _too_long(length, max_frame_bytes)
-        pieces = self._pieces
-        pieces.append(_header(length))
-        pieces.append(body)
-        self.size += length + 4
-        if length > LARGE:
-            self._has_large = True
-
-    def take(self) -> list[bytes]:
-        """Empty it; return what to write, in order. Large bodies are not copied."""
-        pieces, self._pieces = self._pieces, []
-        self.size = 0
-        if not self._has_large:
-            return [b"".join(pieces)] if pieces else []
-        self._has_large = False
-        out: list[bytes] = []
-        small: list[bytes] = []
-        for piece in pieces:
-            if len(piece) > LARGE:
-                out += (b"".join(small), piece)
-                small.clear()
-            else:
-                small.append(piece)
-        if small:
-            out.append(b"".join(small))
-        return out
-
-
-def _too_long(length: int, max_frame_bytes: int) -> WireError:
-    """The error of a message that no frame holds."""
-    return WireError(
-        f"a message of {length} bytes is over the limit of {max_frame_bytes} for one frame",
-        hint="send it in parts, as filesystem's open and read-chunk do",
-    )
 
 
 def decode_from_node(body: bytes | bytearray) -> FromNode:

@@ -550,7 +550,7 @@ class Scheduler:
                 "or dan9.connect() for a client that blocks"
             )
         parent = self.current
-        if parent is None:
+        if parent is None and ask.origin is None:  # a wire's is nobody's child
             parent = message_in_context()
         self.stamp(ask)
         timeout_s = ask.timeout_s

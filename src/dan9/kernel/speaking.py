@@ -29,7 +29,7 @@ from dan9.kernel.daemon import Daemon
 from dan9.kernel.finding import Finding
 from dan9.kernel.message import IN_HAND, KEYWORDS, ORDINARY, Ask, Message, Verb
 from dan9.kernel.ref import Ref
-from dan9.kernel.wires import Wires
+from dan9.kernel.wires import CallbackReply, Wires
 
 __all__ = ["Speaking"]
 
@@ -299,21 +299,16 @@ class Speaking(Finding):
         to: str,
         type: str,
         payload: dict[str, Any],
-        *,
+        callback: Callable[[bool, Any], object],
         timeout_s: float | None = -1.0,
         message_id: str | None = None,
-        callback: Callable[[bool, object], None],
     ) -> Ask | None:
         """Ask for a client; `callback(ok, value or error form)` is called once.
 
         Returns what `cancel()` may be called on; None if the answer was given already.
         """
-        try:
-            seconds = -1.0 if timeout_s == -1.0 else _timeout(timeout_s)
-            return self.wires.ask(sender, to, type, payload, seconds, message_id, callback)
-        except Dan9Error as error:
-            callback(False, to_form(error, message=type))
-            return None
+        reply = CallbackReply(callback)
+        return self.wires.ask(sender, to, type, payload, reply, timeout_s, message_id)
 
     def wire_tell(
         self,
@@ -332,7 +327,7 @@ class Speaking(Finding):
         if is_pattern(to):
             self.tell(to, type, payload=payload)
             return
-        cell, verb, kwargs = self.wires.parts(to, type, payload)
+        cell, verb, kwargs, _ = self.wires.parts(to, type, payload)
         message = Message(cell, verb, KEYWORDS, kwargs)
         message.own_id = message_id
         message.origin = sender
@@ -344,14 +339,13 @@ class Speaking(Finding):
         to: str,
         type: str,
         payload: dict[str, Any],
-        *,
+        callback: Callable[[bool, object], object],
         timeout_s: float | None = -1.0,
         message_id: str | None = None,
-        callback: Callable[[bool, object], None],
     ) -> Ask | None:
         """Send for a client: `callback(True, None)` once the message is queued or journalled."""
         try:
-            cell, verb, kwargs = self.wires.parts(to, type, payload)
+            cell, verb, kwargs, _ = self.wires.parts(to, type, payload)
         except Dan9Error as error:
             callback(False, to_form(error, message=type))
             return None

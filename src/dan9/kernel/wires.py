@@ -13,20 +13,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
+from mypy_extensions import mypyc_attr
+
 from dan9.base.address import SCHEME
-from dan9.base.errors import to_form
+from dan9.base.errors import Dan9Error, to_form
 from dan9.base.forms import wire_of
-from dan9.kernel.message import ANSWERED, KEYWORDS, Ask
+from dan9.kernel.message import ANSWERED, FOREVER, KEYWORDS, Ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dan9.base.binding import Binding
+    from dan9.base.shape import Take
     from dan9.kernel.cell import Cell
     from dan9.kernel.message import Verb
     from dan9.kernel.registry import Registry
     from dan9.kernel.scheduler import Scheduler
 
-__all__ = ["WireReply", "Wires"]
+__all__ = ["CallbackReply", "WireReply", "Wires"]
 
 _MOST: Final = 4096  # ways kept; clients choose the texts, so there must be an end
 
@@ -41,38 +45,57 @@ class _Way:
         self.is_name = is_name
         self.serial = serial
         self.count = count
-        self.bind: Callable[[dict[str, object]], dict[str, object]] = verb.signature.bind
+        self.binding: Binding = verb.signature.binding
+        self.wire: Take | None = verb.signature.reply.wire
 
 
-@final
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WireReply:
-    """Gives the end of an ask to a wire, in wire form. Called with the ask."""
+    """Takes the end of an ask to a wire, in wire form, once."""
 
-    def __init__(self, verb: Verb, callback: Callable[[bool, object], object]) -> None:
-        self.verb = verb
-        self.callback = callback
+    def __init__(self) -> None:
+        self.wire: Take | None = None
+
+    def answer(self, ok: bool, value: Any) -> None:
+        """Take True and the reply, or False and the error form.
+
+        A turn is under way: it must not raise.
+        """
+        raise NotImplementedError
 
     def __call__(self, ask: Ask) -> None:
-        """Call back, once; it must not raise, because a turn is under way."""
+        """Hear of the ask's end from the kernel."""
         if ask.state == ANSWERED:
             value = ask.result_
-            try:
-                # An own loop has no signature: its replies are converted by what they are.
-                verb = self.verb
-                value = wire_of(value) if verb.function is None else verb.signature.wire(value)
-            except Exception as failure:
-                self.fail(ask, failure)
-                return
-            self.callback(True, value)
-            return
-        self.fail(ask, ask.failure())
+            wire = self.wire
+            if wire is not None:
+                try:
+                    value = wire(value)
+                except Exception as failure:
+                    self.fail(ask, failure)
+                    return
+            self.answer(True, value)
+        else:
+            self.fail(ask, ask.failure())
 
     def fail(self, ask: Ask, error: BaseException) -> None:
-        """Call back with an error."""
-        self.callback(False, to_form(error, address=ask.cell.address, message=ask.verb.type))
+        """Take an error."""
+        self.answer(False, to_form(error, address=ask.cell.address, message=ask.verb.type))
 
 
-@final
+class CallbackReply(WireReply):
+    """Hands it to a callback."""
+
+    def __init__(self, callback: Callable[[bool, Any], object]) -> None:
+        super().__init__()
+        self.callback = callback
+
+    def answer(self, ok: bool, value: Any) -> None:
+        """Call back."""
+        self.callback(ok, value)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Wires:
     """What clients at wires ask of one system.
 
@@ -95,8 +118,10 @@ class Wires:
         self.ways: dict[str, dict[str, _Way]] = {}
         self.kept = 0
 
-    def parts(self, to: str, type_: str, payload: dict[str, Any]) -> tuple[Cell, Verb, object]:
-        """Return the receiver, the verb and the checked payload.
+    def parts(
+        self, to: str, type_: str, payload: dict[str, Any]
+    ) -> tuple[Cell, Verb, object, Take | None]:
+        """Return the receiver, the verb, the checked payload and what converts the reply.
 
         Raises:
             Refused: BadAddress, UnknownDaemon, UnknownMessage, BadPayload.
@@ -112,10 +137,12 @@ class Wires:
                 else:
                     is_there = cell.home.names.get(cell.name) is cell
                 if is_there:
-                    return cell, way.verb, way.bind(payload)
+                    return cell, way.verb, way.binding.bind(payload), way.wire
                 del ways[type_]
                 self.kept -= 1
         cell, verb, checked = self.find(to, type_, payload)
+        # An own loop has no signature: its replies are converted by what they are.
+        wire = wire_of if verb.function is None else verb.signature.reply.wire
         # A path may be bound anew, and an own loop has no table to look into.
         if verb.function is not None and to[:1] != "/":
             if self.kept >= _MOST:
@@ -125,7 +152,11 @@ class Wires:
             way = _Way(cell, verb, not to.startswith(SCHEME), registry.serial, registry.count)
             self.ways.setdefault(to, {})[type_] = way
             self.kept += 1
-        return cell, verb, checked
+        return cell, verb, checked, wire
+
+    def hold(self) -> None:
+        """Let no turn be scheduled: one follows at once, and a second would find nothing."""
+        self.scheduler.wanted = True
 
     def ask(
         self,
@@ -133,23 +164,40 @@ class Wires:
         to: str,
         type_: str,
         payload: dict[str, Any],
-        timeout_s: float,
-        message_id: str | None,
-        callback: Callable[[bool, object], object],
+        reply: WireReply,
+        timeout_s: float | None = -1.0,
+        message_id: str | None = None,
     ) -> Ask | None:
-        """Ask; `callback(ok, value or error form)` is called once, inside the turn that answers.
+        """Ask for a client.
 
-        Returns what `cancel()` may be called on; None if the answer was given already.
+        Args:
+            sender: Who asks.
+            to: Address, bare name or namespace path.
+            type_: The message type.
+            payload: As it came.
+            reply: Gets the answer, or the refusal.
+            timeout_s: Negative is the message's own, None is for ever.
+            message_id: Names the message across retries.
+
+        Returns:
+            What `cancel()` may be called on; None if the answer was given already.
         """
-        cell, verb, checked = self.parts(to, type_, payload)
-        ask = Ask(cell, verb, KEYWORDS, checked, timeout_s)
+        try:
+            cell, verb, checked, reply.wire = self.parts(to, type_, payload)
+        except Dan9Error as error:
+            reply.answer(False, to_form(error, message=type_))
+            return None
+        ask = Ask(cell, verb, KEYWORDS, checked, FOREVER if timeout_s is None else timeout_s)
         if message_id is not None:
             ask.own_id = message_id
         ask.origin = sender
         self.scheduler.submit(ask)
-        reply = WireReply(verb, callback)
         if ask.state >= ANSWERED:
             reply(ask)
             return None
         ask.direct = reply
         return ask
+
+    def turn(self) -> None:
+        """Let the node work on what was handed over, for a millisecond or so."""
+        self.scheduler.turn()

@@ -1,0 +1,72 @@
+"""Payloads against the keys of a message: the part of a signature that every ask from a wire runs.
+
+It is apart from `schema` because it is compiled; what is wrong with a payload is said there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+
+from dan9.base.shape import Misfit
+
+if TYPE_CHECKING:
+    from dan9.base.schema import Signature
+    from dan9.base.shape import Shape
+
+__all__ = ["Binding", "Key"]
+
+_NOTHING: Final = object()
+
+
+@final
+class Key:
+    """One spelling of a parameter: its name in Python, and what it takes."""
+
+    def __init__(self, name: str, shape: Shape) -> None:
+        self.name = name
+        self.take = shape.take
+        # A class that no value has says that every value must be looked at.
+        self.exact: object = shape.exact if shape.exact is not None else _NOTHING
+
+
+@final
+class Binding:
+    """Checks the payloads of one message.
+
+    Args:
+        signature: Says what is wrong.
+        keys: What each key takes, in both spellings.
+        required: The names that must be there.
+    """
+
+    def __init__(
+        self, signature: Signature, keys: dict[str, Key], required: tuple[str, ...]
+    ) -> None:
+        self.signature = signature
+        self.keys = keys
+        self.required = required
+
+    def bind(self, payload: dict[Any, object]) -> dict[str, object]:
+        """Return keyword arguments under their Python names; see `Signature.bind`."""
+        out: dict[str, object] = {}
+        keys = self.keys
+        key: Any = ""
+        try:
+            for key, value in payload.items():
+                entry = keys.get(key)
+                if entry is None:
+                    self.signature.rest(key, value, out)
+                elif entry.name in out:
+                    raise self.signature.doubled(key)
+                elif type(value) is entry.exact:
+                    out[entry.name] = value
+                else:
+                    out[entry.name] = entry.take(value)
+        except Misfit as misfit:
+            raise self.signature.misfit(str(key), misfit) from None
+        except RecursionError:
+            raise self.signature.too_deep(str(key)) from None
+        for name in self.required:
+            if name not in out:
+                raise self.signature.missing(name)
+        return out
