@@ -61,68 +61,30 @@ class Bound:
         self.verb = verb
         self.timeout_s = timeout_s
 
-    def __call__(
-        self,
-        _1: object = _MISSING,
-        _2: object = _MISSING,
-        _3: object = _MISSING,
-        _4: object = _MISSING,
-        _5: object = _MISSING,
-        _6: object = _MISSING,
-        **kw: object,
-    ) -> Ask:
+    def __call__(self, _1: object = _MISSING, *rest: object, **kw: object) -> Ask:
         """Ask: await the result for the reply."""
-        if len(kw) > 0:
-            shape, args = mixed(_1, _2, _3, _4, _5, _6, kw)
-            return Ask(self.cell, self.verb, shape, args, self.timeout_s)
-        if _1 is _MISSING:
-            return Ask(self.cell, self.verb, NO_ARGS, None, self.timeout_s)
-        if _2 is _MISSING:
-            return Ask(self.cell, self.verb, ONE_ARG, _1, self.timeout_s)
-        return Ask(self.cell, self.verb, TUPLE_ARGS, packed(_1, _2, _3, _4, _5, _6), self.timeout_s)
+        if len(rest) == 0 and len(kw) == 0:
+            shape = NO_ARGS if _1 is _MISSING else ONE_ARG
+            return Ask(self.cell, self.verb, shape, _1, self.timeout_s)
+        return Ask(self.cell, self.verb, *packed(_1, rest, kw), self.timeout_s)
 
-    def tell(
-        self,
-        _1: object = _MISSING,
-        _2: object = _MISSING,
-        _3: object = _MISSING,
-        _4: object = _MISSING,
-        _5: object = _MISSING,
-        _6: object = _MISSING,
-        **kw: object,
-    ) -> None:
+    def tell(self, _1: object = _MISSING, *rest: object, **kw: object) -> None:
         """Tell: send and go on.
 
         Raises:
             MailboxFull: There is no room.
         """
         cell = self.cell
-        if len(kw) > 0:
-            shape, args = mixed(_1, _2, _3, _4, _5, _6, kw)
-            cell.home.scheduler.tell(Message(cell, self.verb, shape, args))
-        elif _1 is _MISSING:
-            cell.home.scheduler.tell(Message(cell, self.verb, NO_ARGS, None))
-        elif _2 is _MISSING:
-            cell.home.scheduler.tell(Message(cell, self.verb, ONE_ARG, _1))
+        if len(rest) == 0 and len(kw) == 0:
+            shape = NO_ARGS if _1 is _MISSING else ONE_ARG
+            cell.home.scheduler.tell(Message(cell, self.verb, shape, _1))
         else:
-            args = packed(_1, _2, _3, _4, _5, _6)
-            cell.home.scheduler.tell(Message(cell, self.verb, TUPLE_ARGS, args))
+            cell.home.scheduler.tell(Message(cell, self.verb, *packed(_1, rest, kw)))
 
-    def send(
-        self,
-        _1: object = _MISSING,
-        _2: object = _MISSING,
-        _3: object = _MISSING,
-        _4: object = _MISSING,
-        _5: object = _MISSING,
-        _6: object = _MISSING,
-        **kw: object,
-    ) -> Ask:
+    def send(self, *args: object, **kw: object) -> Ask:
         """Tell and wait for room: await the result."""
-        cell = self.cell
-        shape, args = mixed(_1, _2, _3, _4, _5, _6, kw)
-        ticket = Ask(cell, self.verb, NO_ARGS, None, self.timeout_s)
-        ticket.carries = Message(cell, self.verb, shape, args)
+        ticket = Ask(self.cell, self.verb, NO_ARGS, None, self.timeout_s)
+        ticket.carries = Message(self.cell, self.verb, *pack(args, kw))
         return ticket
 
     def within(self, timeout_s: float | str | None) -> Bound:
@@ -164,31 +126,8 @@ class Forbidden:
         return self
 
 
-def packed(a: object, b: object, c: object, d: object, e: object, f: object) -> tuple[object, ...]:
-    """Return the arguments that are there."""
-    if c is _MISSING:
-        return (a, b)
-    if d is _MISSING:
-        return (a, b, c)
-    if e is _MISSING:
-        return (a, b, c, d)
-    if f is _MISSING:
-        return (a, b, c, d, e)
-    return (a, b, c, d, e, f)
-
-
-def mixed(
-    a: object,
-    b: object,
-    c: object,
-    d: object,
-    e: object,
-    f: object,
-    kw: dict[str, object],
+def packed(
+    first: object, rest: tuple[object, ...], kw: dict[str, object]
 ) -> tuple[int, object]:
-    """Return shape and carrier of positional and keyword arguments."""
-    if a is _MISSING:
-        return pack((), kw)
-    if b is _MISSING:
-        return pack((a,), kw)
-    return pack(packed(a, b, c, d, e, f), kw)
+    """Return shape and carrier of the arguments of a call."""
+    return pack(rest if first is _MISSING else (first, *rest), kw)

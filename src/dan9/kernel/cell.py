@@ -77,6 +77,8 @@ CROWDED: Final = 512  # full, and not yet half empty again
 KEPT: Final = WATCHED | GUARDED | QUEUED | CROWDED
 NOT_RUNNABLE: Final = BUSY | HELD | OWN_LOOP | QUEUED | PAUSED
 BLOCKED: Final = BUSY | HELD | OWN_LOOP | PAUSED
+UNUSUAL: Final = ENTRY | CROWDED | OWN_LOOP  # a message to such a cell is not simply appended
+OBSERVED: Final = WATCHED | CROWDED  # somebody looks when a message is taken
 
 # Mailbox policies.
 WAIT: Final = 0

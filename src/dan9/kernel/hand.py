@@ -88,7 +88,7 @@ class Hand(Runnable):
         self.run(IN_HAND.set, self)
         self.context: Context = context
         self.pristine: Context = context.copy()
-        self.kept = False  # a task was started in it, whose context refers to it
+        self.kept = False  # known outside: a task was started in it, or somebody waits for it
         self.step: Callable[[object], object] | None = None
         self.trampoline: object = None
         self.slot: list[object] = _NO_SLOT  # where the trampoline puts the outcome
@@ -118,6 +118,7 @@ class Hand(Runnable):
 
     def interrupt(self, msg: object = None) -> None:
         """Cancel what is awaited, or remember to cancel at the next step."""
+        self.kept = True
         waits = self.waits
         if waits is not None:
             if waits.cancel(msg):  # type: ignore[attr-defined]
@@ -190,6 +191,7 @@ class Hand(Runnable):
         if self.ended:
             self.cell.home.scheduler.call_soon(callback, self, context)
             return
+        self.kept = True
         if self.callbacks is None:
             self.callbacks = []
         self.callbacks.append((callback, context))

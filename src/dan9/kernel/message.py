@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Final, final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i32, i64, mypyc_attr
 
 from dan9.base.errors import Dan9InternalError, MailboxFull, TimedOut
 
@@ -85,6 +85,7 @@ class Verb:
         is_async: Whether calling `function` gives a coroutine.
         kind: ORDINARY, PRIORITY or CONTROL.
         concurrent: How many may be in hand at once; 1 is the rule, 0 no limit.
+        is_plain: Whether nothing but a watcher stands between the mailbox and the function.
         timeout_s: Default deadline of an ask of this message; negative: the system's.
         index: Its place in the class's table, for per-type counts.
     """
@@ -105,8 +106,9 @@ class Verb:
         self.name = name
         self.function: Callable[..., object] | None = function  # type: ignore[assignment]
         self.is_async = is_async
-        self.kind = kind
-        self.concurrent = concurrent
+        self.kind: i32 = kind
+        self.concurrent: i32 = concurrent
+        self.is_plain = function is not None and concurrent == 1
         self.cancellable = cancellable
         self.timeout_s = timeout_s
         self.takes_timeout = False  # the payload has a key `timeout`
@@ -158,7 +160,7 @@ class Rare:
         self.direct: Callable[[Ask], object] | None = None
 
 
-@mypyc_attr(allow_interpreted_subclasses=False)
+@mypyc_attr(allow_interpreted_subclasses=False, acyclic=True, free_list_len=1)
 class Message:
     """One message on its way, queued, or in hand."""
 
@@ -179,10 +181,10 @@ class Message:
         self.next: Message | None = None
         self.cell = cell
         self.verb = verb
-        self.shape = shape
+        self.shape: i32 = shape
         self.args = args
         self.origin: object = None  # Cell, address text, or None for "outside"
-        self.serial: int = 0
+        self.serial: i64 = 0
         self.sent_at: float = 0.0
         self.until: float = FOREVER
         self.rare: Rare | None = None
@@ -324,6 +326,7 @@ class Message:
 
 
 @final
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Ask(Message):
     """A message that awaits one reply.
 
@@ -353,7 +356,7 @@ class Ask(Message):
         super().__init__(cell, verb, shape, args)
         # A slot, so that `asyncio.isfuture` says the same compiled and uncompiled.
         self._asyncio_future_blocking = False
-        self.state: int = NEW
+        self.state: i32 = NEW
         self.timeout_s = timeout_s
         self.result_: object = None
         self.parent: Message | None = None  # the message in whose handler this was asked

@@ -44,9 +44,11 @@ from dan9.kernel.cell import (
     GUARDED,
     HELD,
     NOT_RUNNABLE,
+    OBSERVED,
     OWN_LOOP,
     QUEUED,
     REFUSE,
+    UNUSUAL,
     WATCHED,
     Cell,
     Runnable,
@@ -96,6 +98,7 @@ ENQUEUED: Final = 0
 NO_ROOM: Final = 1
 DEAD: Final = 2
 
+_IDENTITY: Final[Callable[[], int]] = get_ident  # a constant is not looked up
 _THREADS: Final[dict[int, threading.Thread]] = threading._active  # type: ignore[attr-defined]
 """Python's own table of threads: while it has one entry, no tell can come from another."""
 
@@ -350,6 +353,7 @@ class Scheduler:
         "dead",
         "default_timeout_s",
         "duplicated",
+        "ended",
         "entered",
         "foreign",
         "foreign_wanted",
@@ -406,8 +410,9 @@ class Scheduler:
         self.current_cell: Cell | None = None
         self.current_hand: Hand | None = None
         self.now: float = 0.0
-        self.budget: int = 0
+        self.budget: i64 = 0
         self.pool: list[tuple[object, list[object]]] = []
+        self.ended: object = ENDED  # here, because what an interpreted module has is looked up
         self.spare: Hand | None = None
         self.entered: Hand | None = None  # asyncio's current task, during a turn
         self.nobody: Cell = None  # type: ignore[assignment]  # whose the spare hand is meanwhile
@@ -422,12 +427,12 @@ class Scheduler:
         self.hot: Bucket | None = None
         self.default_timeout_s: float = DEFAULT_TIMEOUT_S
         # totals
-        self.serial: int = 0
-        self.sent: int = 0
-        self.handled: int = 0
-        self.dead: int = 0
-        self.late: int = 0
-        self.duplicated: int = 0
+        self.serial: i64 = 0
+        self.sent: i64 = 0
+        self.handled: i64 = 0
+        self.dead: i64 = 0
+        self.late: i64 = 0
+        self.duplicated: i64 = 0
 
     # -- time ----------------------------------------------------------------------------
 
@@ -510,13 +515,37 @@ class Scheduler:
         Raises:
             MailboxFull: The receiver's mailbox is full and its policy does not drop.
         """
-        if len(_THREADS) > 1 and get_ident() != self.thread:
+        if len(_THREADS) > 1 and _IDENTITY() != self.thread:
             self.from_thread(self.tell_inside, (message,))
             return
-        self.stamp(message)
-        if self.enqueue(message) == NO_ROOM:
-            self.sent -= 1
-            raise mailbox_full(message)
+        current = self.current
+        if current is None or current.rare is not None:
+            self.stamp(message)
+        else:
+            # Inlined `stamp`: this is the hot path.
+            message.origin = current.cell
+            message.sent_at = self.now
+            self.serial += 1
+            message.serial = self.serial
+        # Inlined `enqueue`.
+        cell = message.cell
+        gate = cell.gate
+        if gate & UNUSUAL or cell.depth >= cell.limit or message.verb.kind != ORDINARY:
+            if self.enqueue(message) == NO_ROOM:
+                self.sent -= 1
+                raise mailbox_full(message)
+            return
+        self.sent += 1
+        tail = cell.tail
+        if tail is None:
+            cell.head = message
+        else:
+            tail.next = message
+        cell.tail = message
+        cell.depth += 1
+        if not gate & NOT_RUNNABLE:
+            cell.gate = gate | QUEUED
+            self.append(cell)
 
     def tell_inside(self, message: Message) -> None:
         """Tell on the loop for another thread: there is nobody to raise to."""
@@ -544,19 +573,27 @@ class Scheduler:
 
     def submit(self, ask: Ask) -> None:
         """Send an ask: stamp it, give it a deadline, refuse a cycle, queue it."""
-        if len(_THREADS) > 1 and get_ident() != self.thread:
+        if len(_THREADS) > 1 and _IDENTITY() != self.thread:
             raise RuntimeError(
                 "an ask was awaited in another thread than its system's; use tell, "
                 "or dan9.connect() for a client that blocks"
             )
         parent = self.current
-        if parent is None and ask.origin is None:  # a wire's is nobody's child
-            parent = message_in_context()
-        self.stamp(ask)
+        if parent is None or parent.rare is not None:
+            if parent is None and ask.origin is None:  # a wire's is nobody's child
+                parent = message_in_context()
+            self.stamp(ask)
+        else:
+            # Inlined `stamp`: this is the hot path.
+            ask.origin = parent.cell
+            ask.sent_at = self.now
+            self.serial += 1
+            ask.serial = self.serial
+        verb = ask.verb
         timeout_s = ask.timeout_s
         if timeout_s < 0.0:
-            timeout_s = ask.verb.timeout_s
-            if ask.verb.takes_timeout:
+            timeout_s = verb.timeout_s
+            if verb.takes_timeout:
                 timeout_s = self.ports.timeout_of(ask)
             if timeout_s < 0.0:
                 timeout_s = self.default_timeout_s
@@ -569,7 +606,12 @@ class Scheduler:
             ask.parent = parent
             asker = parent.cell
             holder = asker.hand
-            if holder is not None and holder.message is parent and self.closes_cycle(ask, asker):
+            if (
+                holder is not None
+                and (ask.cell.hand is not None or ask.cell is asker)
+                and holder.message is parent
+                and self.closes_cycle(ask, asker)
+            ):
                 ask.state = FAILED
                 ask.result_ = self.cycle_error(ask, asker)
                 return
@@ -998,24 +1040,21 @@ class Scheduler:
             self.append(runnable)
 
     def run_cell(self, cell: Cell) -> None:
-        """Let one daemon handle its messages, while the budget lasts."""
+        """Let one daemon handle its messages, while the budget lasts.
+
+        This is the hot path: `take`, `finish` and the plainest way through are inlined, and what
+        is in hand is only cleared where other code than a handler may look at it.
+        """
         cell.gate &= ~QUEUED
         budget = self.budget
-        while True:
-            if cell.gate & BLOCKED:
+        while budget > 0:
+            gate = cell.gate
+            if gate & BLOCKED:
                 break
             message = cell.head
             if message is None:
-                if cell.gate == 0 or cell.cold is None:
-                    break
-                self.ports.settled(cell)
-                break
-            if budget <= 0:
-                cell.gate |= QUEUED
-                self.append(cell)
                 break
             budget -= 1
-            # Inlined `take`: this is the hot path.
             following = message.next
             cell.head = following
             if following is None:
@@ -1023,66 +1062,95 @@ class Scheduler:
             else:
                 message.next = None
             cell.depth -= 1
-            if cell.gate & CROWDED:
-                self.relieve(cell)
+            if gate & OBSERVED:
+                self.current = None
+                self.current_cell = None
+                if gate & CROWDED:
+                    self.relieve(cell)
             if isinstance(message, Ask) and (message.state != PENDING or message.until <= self.now):
+                self.current = None
+                self.current_cell = None
                 self.expire_queued(message)
                 continue
-            self.handle(cell, message)
+            verb = message.verb
+            if (gate & WATCHED or not verb.is_plain) and not self.may_begin(cell, message):
+                continue
+            function = verb.function
+            assert function is not None
+            self.current = message
+            self.current_cell = cell
+            began = 0.0
+            if self.handled & SAMPLED == 0 and cell.handled > SAMPLED:
+                began = self.monotonic()
+            shape = message.shape
+            try:
+                if shape == ONE_ARG:
+                    value = function(cell.instance, message.args)
+                elif shape == NO_ARGS:
+                    value = function(cell.instance)
+                elif shape == TUPLE_ARGS:
+                    value = function(cell.instance, *message.args)  # type: ignore[misc]
+                elif shape == KEYWORDS:
+                    value = function(cell.instance, **message.args)  # type: ignore[arg-type]
+                else:
+                    args, kwargs = message.arguments()
+                    value = function(cell.instance, *args, **kwargs)
+            except BaseException as error:
+                self.current = None
+                self.current_cell = None
+                if verb.concurrent != 1:
+                    self.free_slot(cell, verb)
+                self.raised(cell, message, error)
+                continue
+            if verb.is_async:
+                self.begin(cell, message, value, began)
+                continue
+            if verb.concurrent != 1:
+                self.free_slot(cell, verb)
+            if began != 0.0:
+                self.sample(cell, self.monotonic() - began)
+            if gate & WATCHED:
+                self.current = None
+                self.current_cell = None
+                self.finish(cell, message, value)
+                continue
+            self.handled += 1
+            cell.handled += 1
+            if cell.run_verb is not verb:
+                self.begin_run(cell, verb)
+            if isinstance(message, Ask):
+                if message.state == PENDING:
+                    self.settle(message, ANSWERED, value)
+                else:
+                    self.late += 1
+        self.current = None
+        self.current_cell = None
         self.budget = budget
+        gate = cell.gate
+        if gate & BLOCKED:
+            return
+        if cell.head is not None:
+            cell.gate = gate | QUEUED
+            self.append(cell)
+        elif gate != 0 and cell.cold is not None:
+            self.ports.settled(cell)
 
     # -- handling ------------------------------------------------------------------------
 
-    def handle(self, cell: Cell, message: Message) -> None:
-        """Call the handler of a message that was taken."""
+    def may_begin(self, cell: Cell, message: Message) -> bool:
+        """Take a slot, show the message to who watches; False if it is not to be handled now."""
         verb = message.verb
         if verb.concurrent != 1 and not self.has_slot(cell, message):
-            return
+            return False
         if cell.gate & WATCHED and not self.ports.handling(cell, message):
             if verb.concurrent != 1:
                 self.free_slot(cell, verb)
-            return
-        function = verb.function
-        if function is None:
+            return False
+        if verb.function is None:
             self.reply_error(message, self.unknown(cell, verb.type))
             self.count_handled(cell, verb)
-            return
-        self.current = message
-        self.current_cell = cell
-        self.steps += 1
-        began = 0.0
-        if self.handled & SAMPLED == 0 and cell.handled > SAMPLED:
-            began = self.monotonic()
-        shape = message.shape
-        try:
-            if shape == ONE_ARG:
-                value = function(cell.instance, message.args)
-            elif shape == NO_ARGS:
-                value = function(cell.instance)
-            elif shape == TUPLE_ARGS:
-                value = function(cell.instance, *message.args)  # type: ignore[misc]
-            elif shape == KEYWORDS:
-                value = function(cell.instance, **message.args)  # type: ignore[arg-type]
-            else:
-                args, kwargs = message.arguments()
-                value = function(cell.instance, *args, **kwargs)
-        except BaseException as error:
-            self.current = None
-            self.current_cell = None
-            if verb.concurrent != 1:
-                self.free_slot(cell, verb)
-            self.raised(cell, message, error)
-            return
-        if verb.is_async:
-            self.begin(cell, message, value, began)
-            return
-        self.current = None
-        self.current_cell = None
-        if verb.concurrent != 1:
-            self.free_slot(cell, verb)
-        if began != 0.0:
-            self.sample(cell, self.monotonic() - began)
-        self.finish(cell, message, value)
+            return False
+        return True
 
     def sample(self, cell: Cell, took_s: float) -> None:
         """Keep the time of one handling in `SAMPLED + 1`."""
@@ -1168,26 +1236,21 @@ class Scheduler:
         a spare that serves one message after another; it is given away to the first handler
         that has to wait, or that started a task, or changed a context variable.
         """
-        hand = self.spare
-        if hand is None:
-            hand = self.new_spare()
-        else:
-            self.spare = None
+        spare = self.spare
+        hand = self.new_spare() if spare is None else spare
         hand.cell = cell
         hand.message = message
         hand.coroutine = coroutine
-        hand.began = began
         verb = message.verb
-        if verb.concurrent == 1:
-            hand.blocking = True
+        is_blocking = verb.concurrent == 1
+        hand.blocking = is_blocking
+        if is_blocking:
             cell.gate |= BUSY
             cell.hand = hand
         else:
             self.remember(cell, hand)
-        self.steps += 1
         self.current_hand = hand
         step = hand.step
-        assert step is not None
         if _HAS_TABLE:
             if self.entered is not hand:
                 self.entered = hand
@@ -1198,44 +1261,35 @@ class Scheduler:
         self.current = None
         self.current_cell = None
         self.current_hand = None
-        if yielded is ENDED and self.is_unused(hand):
-            slot = hand.slot
-            value = slot[0]
-            error = slot[1]
-            slot[0] = None
-            hand.coroutine = None
-            hand.message = None
-            if hand.blocking:
-                hand.blocking = False
-                cell.hand = None
-                cell.gate &= ~BUSY
-            else:
-                self.forget_hand(cell, hand)
-                self.free_slot(cell, verb)
-            self.spare = hand
-            if began != 0.0:
-                self.sample(cell, self.monotonic() - began)
-            if error is None:
-                self.finish(cell, message, value)
-            else:
-                slot[1] = None
-                self.conclude(cell, message, error)  # type: ignore[arg-type]
+        if yielded is not self.ended or hand.kept or hand.context != hand.pristine:
+            # Something of it is known outside: it is this handler's for good.
+            self.spare = None
+            hand.began = began
+            self.wait(hand, yielded)
             return
-        self.wait(hand, yielded)
-
-    def is_unused(self, hand: Hand) -> bool:
-        """True if a hand that has ended may serve again: nothing of it is known outside."""
-        return (
-            not hand.kept
-            and hand.callbacks is None
-            and hand._num_cancels_requested == 0
-            and not hand._must_cancel
-            and hand.context == hand.pristine
-        )
+        slot = hand.slot
+        value = slot[0]
+        error = slot[1]
+        slot[0] = None
+        hand.message = None
+        hand.coroutine = None
+        if is_blocking:
+            cell.hand = None
+            cell.gate &= ~BUSY
+        else:
+            self.forget_hand(cell, hand)
+            self.free_slot(cell, verb)
+        if began != 0.0:
+            self.sample(cell, self.monotonic() - began)
+        if error is None:
+            self.finish(cell, message, value)
+        else:
+            slot[1] = None
+            self.conclude(cell, message, error)  # type: ignore[arg-type]
 
     def new_spare(self) -> Hand:
         """Make a hand that is ready for any handler."""
-        hand = CoroutineHand(self.nobody, None, None, None)
+        hand = self.spare = CoroutineHand(self.nobody, None, None, None)
         self.ready(hand)
         return hand
 
@@ -1320,9 +1374,7 @@ class Scheduler:
 
     def wait(self, hand: Hand, yielded: object) -> None:
         """Park a hand on what its coroutine awaits, or end it."""
-        if yielded is ENDED:
-            self.end_hand(hand)
-        elif isinstance(yielded, Ask):
+        if isinstance(yielded, Ask):
             yielded._asyncio_future_blocking = False
             hand.waits = yielded
             if yielded.state >= ANSWERED:
@@ -1330,6 +1382,8 @@ class Scheduler:
             else:
                 yielded.waiter = hand
             self.cancel_if_asked(hand)
+        elif yielded is self.ended:
+            self.end_hand(hand)
         elif isinstance(yielded, Gather):
             yielded._asyncio_future_blocking = False
             hand.waits = yielded
@@ -1504,7 +1558,7 @@ class Scheduler:
 
     def reply(self, message: Message, value: object) -> None:
         """Answer a message; safe from any thread."""
-        if len(_THREADS) > 1 and get_ident() != self.thread:
+        if len(_THREADS) > 1 and _IDENTITY() != self.thread:
             self.from_thread(self.reply, (message, value))
             return
         if isinstance(message, Ask):
@@ -1517,7 +1571,7 @@ class Scheduler:
 
     def reply_error(self, message: Message, error: BaseException) -> None:
         """Answer a message with an error; safe from any thread."""
-        if len(_THREADS) > 1 and get_ident() != self.thread:
+        if len(_THREADS) > 1 and _IDENTITY() != self.thread:
             self.from_thread(self.reply_error, (message, error))
             return
         if isinstance(message, Ask):

@@ -74,13 +74,13 @@ class Watchdog:
         scheduler = self._scheduler
         clock = scheduler.monotonic
         idle = 0
-        seen = (-1, -1)
+        seen = (-1, -1, -1)
         since = clock()
         stack = ""
         what = ("", "")
         while not self._is_stopped:
             self._pause.acquire(timeout=CLOSE_LOOK_S if stack else LOOK_S)
-            mark = (int(scheduler.turns), int(scheduler.steps))
+            mark = (int(scheduler.turns), int(scheduler.steps), int(scheduler.handled))
             now = clock()
             is_over = mark != seen or not scheduler.in_turn
             if stack and is_over:
