@@ -71,6 +71,7 @@ def test_a_tree_is_drawn() -> None:
         ),
         ({"stdout": "a\nb\n"}, ["stdout  a", "        b"]),
         ([{"a": 1}, {"b": "x"}], ["A  B", "1", "   x"]),
+        ([{"when": 1.5}], ["WHEN", "1970-01-01T00:00:01.500Z"]),
     ],
 )
 def test_any_reply_has_lines(value: object, expected: list[str]) -> None:

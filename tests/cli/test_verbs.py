@@ -195,6 +195,10 @@ def test_checkpoint_and_restore(node: Shell) -> None:
     assert node.well("send", "kept", "add", "by=0") == "5\n"
     node.well("restore", "kept", "--version", "none")
     assert node.well("send", "kept", "add", "by=0") == "0\n"
+    rows = node.here("checkpoint", "**", "--json").json  # those without state are passed over
+    assert "d9://kept/default/kept" in [row["address"] for row in rows]
+    policy = node.here("send", "persistence", "policy", "daemon-name=kept", "on-change=true")
+    assert "on-change" in policy.out
     node.well("stop", "kept")
 
 

@@ -376,7 +376,7 @@ def test_starting_afresh_that_cannot_be_saved_changes_nothing():
         ("load", {"daemon_name": "persistence"}),
         ("checkpoint-all", {}),
         ("list", {}),
-        ("delete", {"daemon_name": "persistence"}),
+        ("delete", {"daemon_name": "persistence", "keep": 0}),
         ("verify", {}),
         ("export", {"daemon_name": "persistence"}),
         ("import", {"data": {}}),
@@ -773,9 +773,9 @@ def test_delete_forgets_versions():
             await house.ask("save", daemon_name="c1")
         assert (await house.ask("delete", daemon_name="c1", keep=2))["deleted"] == 1
         assert house.stored() == [2, 3]
-        assert (await house.ask("delete", daemon_name="c1"))["deleted"] == 2
+        assert (await house.ask("delete", daemon_name="c1", keep=0))["deleted"] == 2
         with pytest.raises(NotFound):
-            await house.ask("delete", daemon_name="c1")
+            await house.ask("delete", daemon_name="c1", keep=0)
         with pytest.raises(BadPayload):
             await house.ask("delete", daemon_name="c1", keep=-1)
 

@@ -152,3 +152,44 @@ def test_a_failing_disk_answers_the_asker_and_changes_nothing():
             assert await made.ask(ADDRESS, "pay", message_id="b", name="b") == 2
 
     run(main)
+
+
+class Valve(Daemon, durable=True):
+    """Stands where it was last set."""
+
+    level: int = 0
+
+    @on
+    async def set(self, level: int) -> None:
+        self.level = level
+
+    @on
+    async def look(self) -> int:
+        return self.level
+
+
+@pytest.mark.parametrize("between", ["restore", "checkpoint"])
+def test_a_state_that_is_back_where_it_was_is_written(between: str):
+    """What the journal last wrote is not the newest if something else was saved since."""
+    store = MemoryStore()
+
+    async def first() -> None:
+        async with system(store=store) as made:
+            valve = await made.spawn(Valve, "v")
+            await valve.set(7)
+            if between == "restore":
+                await made.ask("v", "restore", version="none")
+            else:
+                valve.set.tell(3)  # a tell is not journalled
+                await made.ask("v", "checkpoint")
+            await valve.set(7)
+            kept, store._medium = store._medium, type(store._medium)()  # the power goes
+            store.kept = kept  # type: ignore[attr-defined]
+
+    async def second() -> None:
+        store._medium = store.kept  # type: ignore[attr-defined]
+        async with system(store=store) as made:
+            assert await (await made.spawn(Valve, "v")).look() == 7
+
+    run(first)
+    run(second)

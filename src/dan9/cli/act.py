@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dan9.base.address import SCHEME, is_pattern
-from dan9.base.errors import AddressInUse, BadPayload
+from dan9.base.errors import AddressInUse, BadPayload, NotSupported, UnknownMessage
 from dan9.cli.session import Session
 
 if TYPE_CHECKING:
@@ -210,7 +210,8 @@ def checkpoint(session: Session, args: Namespace) -> Any:
     """Save the state of the daemons that fit, or of all in one go."""
     if args.pattern is None:
         return session.ask(_PERSISTENCE, "checkpoint-all", wait_s=60.0)
-    rows = session.each(args.pattern, "checkpoint")
+    has_none = NotSupported, UnknownMessage  # of many, those that keep no state are not missed
+    rows = session.each(args.pattern, "checkpoint", passing_over=has_none)
     if "*" not in args.pattern:
         return rows[0]["reply"]
     return [{"address": row["address"], **row["reply"]} for row in rows]

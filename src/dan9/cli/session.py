@@ -110,9 +110,23 @@ class Session:
         return found
 
     def each(
-        self, pattern: str, type_: str, /, *, spare_system: bool = False, **payload: Any
+        self,
+        pattern: str,
+        type_: str,
+        /,
+        *,
+        spare_system: bool = False,
+        passing_over: tuple[type[Refused], ...] = (),
+        **payload: Any,
     ) -> list[dict[str, Any]]:
         """Ask every daemon that a word means; one's refusal does not keep it from the rest.
+
+        Args:
+            pattern: The word.
+            type_: The message.
+            spare_system: As in `targets`.
+            passing_over: Refusals that do not matter when many are asked.
+            payload: What the message says.
 
         Returns:
             A row for each that answered, with `address` and `reply`.
@@ -125,7 +139,8 @@ class Session:
             except (Refused, TimedOut) as error:
                 if len(targets) == 1:
                     raise
-                self.note(error, address)
+                if not isinstance(error, passing_over):
+                    self.note(error, address)
         return rows
 
     def note(self, error: Dan9Error, address: str = "") -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TextIO
 
 from dan9.base.duration import format_duration, format_time
@@ -120,7 +121,7 @@ class Page:
         width = max(len(str(key)) for key in facts)
         lines = []
         for key, value in facts.items():
-            text = "-" if value in ([], {}, "") else _known(str(key), value) or _short(value)
+            text = "-" if value in ([], {}, "") else _form(str(key), value)
             if key == "state":
                 text = self.state(text)
             first, *more = text.removesuffix("\n").split("\n")
@@ -158,7 +159,8 @@ def value_lines(page: Page, value: object) -> list[str]:
     if isinstance(value, list):
         if value and all(isinstance(item, dict) for item in value):
             columns = list(dict.fromkeys(str(key) for item in value for key in item))
-            return page.table(value, columns)
+            forms = {key: partial(_form, key) for key in columns}
+            return page.table(value, columns, forms)
         return [_short(item) for item in value]
     return [_short(value)]
 
@@ -190,6 +192,10 @@ def _short(value: object) -> str:
     if isinstance(value, str):
         return "\n".join(clean(line) for line in value.split("\n"))
     return str(value)
+
+
+def _form(key: str, value: object) -> str:
+    return _known(key, value) or _short(value)
 
 
 def _known(key: str, value: object) -> str:

@@ -25,7 +25,7 @@ from dan9.base.events import SaveFailed
 from dan9.base.ports import Alarm, StatePolicy, Version
 from dan9.base.reasons import Reason
 from dan9.daemons.stateform import from_form, to_form
-from dan9.daemons.statepolicy import MAX_KEEP, Rule, effective, shown
+from dan9.daemons.statepolicy import MAX_KEEP, Rule, Shown, effective, shown
 from dan9.daemons.statesaver import Saver, answered
 from dan9.kernel.daemon import Config, Daemon, on
 
@@ -158,8 +158,8 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         return [_row(version) for version in store.versions(address)]
 
     @on(concurrent=True)
-    async def delete(self, daemon_name: str, keep: int = 0) -> dict[str, Any]:
-        """Forget all but the newest `keep` saved versions of a daemon.
+    async def delete(self, daemon_name: str, keep: int) -> dict[str, Any]:
+        """Forget all but the newest `keep` saved versions of a daemon; 0: all.
 
         Errors: not-found, not-supported, bad-payload, no-space, read-only, disk-failed.
         """
@@ -181,7 +181,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         on_change: bool | None = None,
         keep: int | None = None,
         reset: bool = False,
-    ) -> dict[str, Any]:
+    ) -> Shown:
         """Say when a daemon's state is saved; what is left out stays. Replies the policy in force.
 
         `interval` 0: never by time. `keep` 0: neither saved nor restored. `reset` first

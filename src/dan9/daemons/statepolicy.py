@@ -8,13 +8,14 @@ what was told with `policy` or stands in dan9.toml, key by key.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from dan9.base.address import Address
 from dan9.base.duration import parse_duration
 from dan9.base.errors import BadPayload
 from dan9.base.ports import StatePolicy
 
-__all__ = ["MAX_KEEP", "NEVER", "Rule", "effective", "shown"]
+__all__ = ["MAX_KEEP", "NEVER", "Rule", "Shown", "effective", "shown"]
 
 MAX_KEEP = 1_000
 NEVER = StatePolicy(interval=None, on_stop=False, on_change=False, keep=0)
@@ -44,6 +45,16 @@ class Rule:
             weaker.on_change if self.on_change is None else self.on_change,
             weaker.keep if self.keep is None else self.keep,
         )
+
+
+class Shown(TypedDict):
+    """A policy in force; `interval` in seconds, None: never by time."""
+
+    address: str
+    interval: float | None
+    on_stop: bool
+    on_change: bool
+    keep: int
 
 
 def declared(option: object) -> Rule:
@@ -90,7 +101,7 @@ def effective(
     )
 
 
-def shown(address: str, policy: StatePolicy) -> dict[str, object]:
+def shown(address: str, policy: StatePolicy) -> Shown:
     """Return a policy as a reply."""
     return {
         "address": address,

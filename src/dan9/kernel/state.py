@@ -76,7 +76,7 @@ class State:
     # -- saving ------------------------------------------------------------------------------
 
     def encode(self, cell: Cell) -> Checkpoint | None:
-        """Return the state as it is now; None if the daemon has nothing to save."""
+        """Return the state as it is now, to be saved; None if the daemon has nothing to save."""
         if cell.instance is None or not self.is_kept(cell):
             return None
         fields: Fields = cell.home.behaviour.fields  # type: ignore[assignment]
@@ -87,6 +87,7 @@ class State:
         asks = current is not None and current.cell is cell and current.verb.kind == PRIORITY
         cold.saved_at_handled = int(cell.handled) + asks
         cold.dirty_said = False
+        cold.last_blob = b""  # the newest that is stored is no longer what the journal last wrote
         return Checkpoint(
             cell.address,
             fields.schema_id,
@@ -479,13 +480,13 @@ class State:
         signature = message.verb.signature
         form: dict[str, object]
         form = {"ok": signature.wire(value)} if error is None else to_form(error)
+        cold = cell.chill()
+        written = cold.last_blob
         checkpoint = self.encode(cell)
         if checkpoint is not None:
-            cold = cell.chill()
-            if checkpoint.blob == cold.last_blob:
+            cold.last_blob = checkpoint.blob
+            if checkpoint.blob == written:
                 checkpoint = None
-            else:
-                cold.last_blob = checkpoint.blob
 
         def done(failure: Exception | None) -> None:
             same = self._in_hand(cell).pop(message.id, [message])
