@@ -361,6 +361,23 @@ def test_live_touches_come_over_a_pipe_of_the_kernels_events(tmp_path):
     run(main, real=True)
 
 
+def test_a_file_is_no_live_source(tmp_path):
+    """It is refused with what to do instead; and a device is no recording."""
+    recording = tmp_path / "tap.events"
+    recording.write_text(evemu((0.0, 0.08, 3000, 2000, 0, 0)), "utf-8")
+
+    async def test(world, pad):
+        for path in (recording, tmp_path):
+            with pytest.raises(BadPayload) as caught:
+                await pad.set_source(str(path))
+            assert "replay" in caught.value.hint
+        with pytest.raises(NotFound):
+            await pad.replay("/dev/null")
+        assert (await world.ask("pad", "status"))["live"] is False
+
+    with_pad(test)
+
+
 def test_the_table_of_thresholds_is_shown():
     """Every number that decides is told with its unit and source."""
 

@@ -98,6 +98,18 @@ def test_a_finger_that_came_to_rest_dragged():
     assert only(tap(0), path((50, 30), (90, 30), 0.2, 0.5)).name == "drag"
 
 
+def test_a_drag_is_locked_for_a_moment():
+    """A tap, a drag, and a finger that goes on within 300 ms are one drag; later a swipe."""
+    first = path((50, 30), (70, 30), 0.2, 0.5)
+    on = path((30, 30), (60, 30), 0.75, 0.95)
+    intent = only(tap(0), first, on)
+    assert (intent.name, intent.direction) == ("drag", "right")
+    assert intent.detail["duration-s"] == pytest.approx(0.75)
+    later = path((30, 30), (60, 30), 0.85, 1.05)
+    assert [one.name for one in meaning(tap(0), first, later)] == ["drag", "swipe"]
+    assert only(path((50, 30), (70, 30), 0.2, 0.5), on).name == "swipe"
+
+
 def test_a_press_that_then_moves_drags():
     """Whoever rested half a second first wants to move something."""
     held = [Sample(0.0, 50, 30, 1), Sample(0.55, 50, 30, 1), *path((50, 30), (90, 30), 0.56, 0.8)]

@@ -1,12 +1,15 @@
 """Sources: what evemu and the kernel say becomes samples, and what is no recording is refused."""
 
 import io
+import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dan9.base.errors import Corrupt, NotFound, NotSupported
+from dan9.base.errors import Corrupt, NotFound, NotSupported, PermissionRefused
 from dan9.devices.intents import Sample, Tracker, interpret
 from dan9.devices.source import (
     INPUT_EVENT,
@@ -121,6 +124,34 @@ E: 0.2 0000 0000 0
     assert [one.end for one in found] == [0.2, 0.1]
 
 
+def test_fingers_without_a_name_are_told_apart_by_where_they_are():
+    """When the first in the list lifts, the second does not jump into its place."""
+    lines = """E: 0.0 0003 0035 10
+E: 0.0 0003 0036 10
+E: 0.0 0000 0002 0
+E: 0.0 0003 0035 50
+E: 0.0 0003 0036 10
+E: 0.0 0000 0002 0
+E: 0.0 0000 0000 0
+E: 0.1 0003 0035 51
+E: 0.1 0003 0036 10
+E: 0.1 0000 0002 0
+E: 0.1 0000 0000 0
+E: 0.2 0003 0035 52
+E: 0.2 0003 0036 10
+E: 0.2 0000 0002 0
+E: 0.2 0003 0035 90
+E: 0.2 0003 0036 10
+E: 0.2 0000 0002 0
+E: 0.2 0000 0000 0
+E: 0.3 0000 0002 0
+E: 0.3 0000 0000 0
+"""
+    found = contacts(EvemuSource(lines.splitlines()))
+    assert [(one.start, one.end) for one in found] == [(0.0, 0.1), (0.0, 0.3), (0.2, 0.3)]
+    assert [one.movement for one in found] == [0.0, 2.0, 0.0]
+
+
 def test_a_pad_without_resolution_is_measured_by_its_width():
     """Hundredths of the width stand in for millimetres, and the pad says so."""
     header = HEADER.replace(" 60\n", "\n").replace(" 85\n", "\n")
@@ -193,5 +224,97 @@ def test_a_recording_is_opened_by_what_it_is(tmp_path):
         open_source(str(other))
     with pytest.raises(NotFound):
         open_source(str(tmp_path / "none"))
-    with pytest.raises((NotSupported, NotFound)):
+    with pytest.raises(NotFound):
         open_source("/dev/input/event99")
+
+
+def test_a_lifting_that_was_lost_is_noticed_by_the_next_touch():
+    """After SYN_DROPPED a slot may be touched anew without having been told as lifted."""
+    lines = """E: 0.0 0003 0039 1
+E: 0.0 0003 0035 1500
+E: 0.0 0003 0036 1500
+E: 0.0 0000 0000 0
+E: 0.1 0000 0003 0
+E: 0.1 0000 0000 0
+E: 0.4 0003 0039 2
+E: 0.4 0003 0035 4000
+E: 0.4 0000 0000 0
+E: 0.5 0003 0039 -1
+E: 0.5 0000 0000 0
+"""
+    first, second = contacts(EvemuSource((HEADER + lines).splitlines()))
+    assert (first.start, first.end, second.start, second.end) == (0.0, 0.4, 0.4, 0.5)
+    assert first.movement == 0.0
+
+
+def test_what_is_no_file_or_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    """A folder, a pipe and a device are no recordings: reading them would never end."""
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    for path in (tmp_path, fifo, "/dev/zero"):
+        with pytest.raises(NotFound, match="no file"):
+            open_source(str(path))
+    closed = tmp_path / "closed.events"
+    closed.write_text(TAP_B)
+
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.read_text", deny)
+        with pytest.raises(PermissionRefused):
+            open_source(str(closed))
+    with monkeypatch.context() as patch:  # a folder that may not be listed has no description
+        patch.setattr("pathlib.Path.iterdir", deny)
+        assert not open_source(str(closed)).pad.knows_millimetres
+
+
+def test_a_torn_description_is_refused_by_its_line(tmp_path):
+    """What lies beside a recording is read as strictly."""
+    (tmp_path / "pad.tap.events").write_text(TAP_B)
+    (tmp_path / "pad.desc").write_text("N: pad\nA: 35 0\n")
+    with pytest.raises(Corrupt, match=r"pad\.desc, line 2"):
+        open_source(str(tmp_path / "pad.tap.events"))
+
+
+class FakeEvdev:
+    """What we call of python-evdev."""
+
+    class InputDevice:
+        name = "A pad"
+        closed = False
+
+        def __init__(self, path):
+            if "denied" in path:
+                raise PermissionError(13, "Permission denied")
+            if "none" in path:
+                raise FileNotFoundError(2, "No such file or directory")
+
+        def capabilities(self):
+            info = SimpleNamespace(min=1472, max=5472, resolution=60)
+            plain = SimpleNamespace(min=0, max=100, resolution=0)
+            return {1: [330], 3: [(0x35, info), (0x36, info), (0, plain), (1, plain)]}
+
+        def close(self):
+            FakeEvdev.InputDevice.closed = True
+
+
+def test_a_live_device_is_asked_what_its_axes_span(tmp_path, monkeypatch):
+    """By python-evdev, which is closed again; what it refuses is refused by name."""
+    monkeypatch.setitem(sys.modules, "evdev", FakeEvdev)
+    path = tmp_path / "event0"
+    path.write_bytes(INPUT_EVENT.pack(1, 0, 3, 0x35, 3000))
+    source = EvdevSource.open(str(path))
+    assert (source.pad.name, source.pad.resolution) == ("A pad", (60.0, 60.0))
+    assert source.pad.span == (4000.0, 4000.0)
+    assert FakeEvdev.InputDevice.closed
+    assert list(source) == []
+    source.stream.close()
+    with pytest.raises(PermissionRefused, match="denied"):
+        EvdevSource.open("/dev/input/denied")
+    with pytest.raises(NotFound, match="no such file"):
+        EvdevSource.open("/dev/input/none")
+    monkeypatch.setitem(sys.modules, "evdev", None)
+    with pytest.raises(NotSupported) as caught:
+        EvdevSource.open(str(path))
+    assert "dan9[evdev]" in caught.value.hint

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import math
 import os
+import stat
 from typing import Any, Final, TypedDict
 
 from dan9.base.errors import BadPayload, NotFound, PermissionRefused
@@ -230,11 +231,20 @@ class GestureDevice(Device, type="gesture"):
         Half a second after the fingers have lifted the driver hears the intent. Empty text
         ends it. Reply the pad's name.
 
-        Errors: not-found, permission, not-supported (python-evdev is not installed).
+        Errors: not-found, permission, bad-payload (a file), not-supported (python-evdev is not
+        installed).
         """
         self._unplug()
         if not source:
             return ""
+        with contextlib.suppress(OSError):
+            mode = os.stat(source).st_mode
+            if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+                raise BadPayload(
+                    f"{source} is no device and no pipe",
+                    at="payload.source",
+                    hint="`replay` reads recordings",
+                )
         pad = Pad(resolution=self._pad.resolution, span=self._pad.span)
         if source.startswith("/dev/input/"):
             probe = EvdevSource.open(source)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 __all__ = ["THRESHOLDS", "Contact", "Intent", "Sample", "Threshold", "Tracker", "interpret"]
@@ -45,16 +46,27 @@ THRESHOLDS: Final[dict[str, Threshold]] = {
     "tap-movement-coarse": Threshold(
         8.0, "% of width", "ours: taps on ALPS pads, which know no resolution, move up to 6.5 %"
     ),
-    "double-tap-interval": Threshold(0.300, "s", "Android ViewConfiguration"),
-    "double-tap-distance": Threshold(100 * DP_MM, "mm", "Android ViewConfiguration, 100 dp"),
-    "tap-and-drag": Threshold(0.160, "s", "libinput 1.17, drag after tap"),
-    "tap-and-drag-per-finger": Threshold(0.020, "s", "libinput 1.17, more for each finger"),
+    "double-tap-interval": Threshold(0.300, "s", "Android ViewConfiguration, DOUBLE_TAP_TIMEOUT"),
+    "double-tap-distance": Threshold(
+        100 * DP_MM, "mm", "Android ViewConfiguration, DOUBLE_TAP_SLOP: 100 dp"
+    ),
+    "tap-and-drag": Threshold(0.160, "s", "libinput 1.17, DEFAULT_DRAG_TIMEOUT_PERIOD_BASE"),
+    "tap-and-drag-per-finger": Threshold(
+        0.020, "s", "libinput 1.17, DEFAULT_DRAG_TIMEOUT_PERIOD_PERFINGER"
+    ),
+    "drag-lock": Threshold(0.300, "s", "libinput 1.17, DEFAULT_DRAGLOCK_TIMEOUT_PERIOD"),
     "long-press": Threshold(0.500, "s", "iOS and older Android; newer Android has 0.4"),
-    "fling-speed": Threshold(50 * DP_MM, "mm/s", "Android ViewConfiguration, 50 dp/s"),
+    "fling-speed": Threshold(
+        50 * DP_MM, "mm/s", "Android ViewConfiguration, MINIMUM_FLING_VELOCITY: 50 dp/s"
+    ),
     "velocity-horizon": Threshold(0.100, "s", "Android VelocityTracker"),
     "stop-gap": Threshold(0.040, "s", "Android VelocityTracker: as long a rest is a stop"),
-    "several-movement": Threshold(1.5, "mm", "libinput 1.17, several fingers set out"),
-    "several-movement-per-finger": Threshold(0.5, "mm", "libinput 1.17, each beyond the second"),
+    "several-movement": Threshold(
+        1.5, "mm", "libinput 1.17, evdev-mt-touchpad-gestures.c: min_move"
+    ),
+    "several-movement-per-finger": Threshold(
+        0.5, "mm", "libinput 1.17, the same for each finger beyond the second"
+    ),
     "lift-gap": Threshold(0.100, "s", "ours: four reports of the slowest pad measured (40 Hz)"),
     "hold-gap": Threshold(0.400, "s", "ours: a longer pause at the same place is a hold"),
 }
@@ -254,8 +266,28 @@ def interpret(contacts: Sequence[Contact]) -> Intent:
     if fingers > 1:
         return _several(contacts, fingers)
     last = contacts[-1]
+    begun = _drag_begun(contacts)
+    if begun is not None and begun is not last:
+        detail = {"duration-s": last.end - begun.start, "distance-mm": begun.movement}
+        return _moved("drag", begun, 1.0, detail, to=last)
     before = contacts[-2] if len(contacts) > 1 and contacts[-2].is_tap else None
     return _one(last, before)
+
+
+def _drag_begun(contacts: Sequence[Contact]) -> Contact | None:
+    """Return the contact that began a drag which those after it go on with (drag lock).
+
+    A tap, and at once a finger that moves; it may lift, and go on within the time of the lock.
+    """
+    begun: Contact | None = None
+    for before, contact in pairwise(contacts):
+        pause = contact.start - before.end
+        if begun is not None and pause > T["drag-lock"]:
+            begun = None
+        in_time = pause <= T["tap-and-drag"] + T["tap-and-drag-per-finger"]
+        if begun is None and before.is_tap and in_time and contact.movement > contact.still:
+            begun = contact
+    return begun
 
 
 def _one(contact: Contact, before: Contact | None) -> Intent:
@@ -303,8 +335,9 @@ def _moved(
     confidence: float,
     detail: dict[str, float],
     *others: tuple[str, float],
+    to: Contact | None = None,
 ) -> Intent:
-    first, last = contact.samples[0], contact.samples[-1]
+    first, last = contact.samples[0], (to or contact).samples[-1]
     dx, dy = last.x - first.x, last.y - first.y
     if not (dx or dy) and last.direction is not None:
         dx, dy = last.direction

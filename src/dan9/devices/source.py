@@ -19,13 +19,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
-from dan9.base.errors import Corrupt, NotFound, NotSupported
+from dan9.base.errors import Corrupt, NotFound, NotSupported, PermissionRefused
 from dan9.devices.intents import Sample
 
 __all__ = [
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 EV_SYN, EV_KEY, EV_ABS = 0x00, 0x01, 0x03
-SYN_REPORT, SYN_MT_REPORT, SYN_DROPPED = 0, 2, 3
+SYN_REPORT, SYN_MT_REPORT = 0, 2
 BTN_TOUCH, BTN_TOOL_FINGER = 0x14A, 0x145
 ABS_X, ABS_Y, ABS_PRESSURE = 0x00, 0x01, 0x18
 MT_SLOT, MT_X, MT_Y, MT_TRACKING_ID, MT_PRESSURE = 0x2F, 0x35, 0x36, 0x39, 0x3A
@@ -118,7 +120,14 @@ class _Finger:
     is_down: bool = False
     was_down: bool = False
     pointer: int = 0
-    is_new: bool = False
+    tracking: int = -1
+    gone: list[int] = field(default_factory=list)
+    """Pointers whose lifting was lost: another touched before it was told."""
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """Where it is; at the corner if that was not told."""
+        return self.x or 0.0, self.y or 0.0
 
 
 @dataclass(slots=True)
@@ -131,7 +140,6 @@ class Slots:
     _is_multi: bool = False
     _has_ids: bool = False
     _anonymous: list[_Finger] = field(default_factory=list)
-    _dropped: bool = False
     _serial: int = 0
 
     def feed(self, event: RawEvent) -> list[Sample]:
@@ -148,9 +156,9 @@ class Slots:
                 self._anonymous.append(_Finger(finger.x, finger.y, finger.z, is_down=True))
             finger.x = finger.y = None
             self._is_multi = True
-        elif kind == EV_SYN and code == SYN_DROPPED:
-            self._dropped = True
         elif kind == EV_SYN and code == SYN_REPORT:
+            # After SYN_DROPPED some are missing. What is said is true all the same, and a
+            # finger whose lifting was lost is noticed when its slot is touched anew.
             return self._report(event.t)
         return []
 
@@ -160,7 +168,12 @@ class Slots:
             self._is_multi = True
         elif code == MT_TRACKING_ID:
             self._is_multi = self._has_ids = True
-            self._press(self._finger(self._slot), down=value >= 0)
+            finger = self._finger(self._slot)
+            if value >= 0 and finger.is_down and finger.tracking != value:
+                finger.gone.append(finger.pointer)
+                finger.is_down = False
+            finger.tracking = value
+            self._press(finger, down=value >= 0)
         elif code in {MT_X, MT_Y, MT_PRESSURE}:
             finger = self._finger(self._slot)
             if code == MT_X:
@@ -188,34 +201,42 @@ class Slots:
         finger.is_down = down
 
     def _report(self, t: float) -> list[Sample]:
-        if self._dropped:
-            self._dropped = False  # the kernel lost events: what stands is told, whole
         if self._is_multi and not self._has_ids:
             self._number_anonymous()
         out = []
         for finger in self._fingers.values():
             if finger.x is None or finger.y is None:
                 continue
+            sx, sy = self.pad.scale
+            x, y = finger.x / sx, finger.y / sy
+            out += [Sample(t, x, y, finger.z, pointer, contact=False) for pointer in finger.gone]
+            finger.gone.clear()
             if finger.is_down or finger.was_down:
-                sx, sy = self.pad.scale
-                out.append(
-                    Sample(
-                        t, finger.x / sx, finger.y / sy, finger.z, finger.pointer, finger.is_down
-                    )
-                )
+                out.append(Sample(t, x, y, finger.z, finger.pointer, finger.is_down))
             finger.was_down = finger.is_down
         return out
 
     def _number_anonymous(self) -> None:
-        """Give protocol A's fingers the slots of their places."""
+        """Tell protocol A's fingers apart: each is the nearest of those that were there."""
         present, self._anonymous = self._anonymous, []
-        for place, seen in enumerate(present):
-            finger = self._finger(place + 1)
+        there = {slot: finger for slot, finger in self._fingers.items() if finger.is_down}
+        near = sorted(
+            (math.dist(seen.place, finger.place), number, slot)
+            for number, seen in enumerate(present)
+            for slot, finger in there.items()
+        )
+        slots: dict[int, int] = {}
+        for _, number, slot in near:
+            if number not in slots and slot in there:
+                slots[number] = slot
+                del there[slot]
+        free = (slot for slot in count(1) if slot not in slots.values() and slot not in there)
+        for number, seen in enumerate(present):
+            finger = self._finger(slots[number] if number in slots else next(free))
             finger.x, finger.y, finger.z = seen.x, seen.y, seen.z
             self._press(finger, down=True)
-        for slot, finger in self._fingers.items():
-            if slot > len(present):
-                finger.is_down = False
+        for finger in there.values():
+            finger.is_down = False
 
 
 class EvemuSource:
@@ -366,17 +387,25 @@ class EvdevSource:
 
         Raises:
             NotSupported: python-evdev is not installed.
-            NotFound: There is no such device, or it may not be read.
+            NotFound: There is no such device, or it is none.
+            PermissionRefused: It may not be read.
         """
         try:
             import evdev  # type: ignore[import-not-found,unused-ignore]  # an extra
         except ImportError:
-            raise NotSupported("live devices need python-evdev", hint="pip install evdev") from None
+            raise NotSupported(
+                "live devices need python-evdev", hint='pip install "dan9[evdev]"'
+            ) from None
         try:
             device = evdev.InputDevice(path)
+        except PermissionError:
+            raise PermissionRefused(
+                f"{path}: permission denied", hint="is the node's user in the group input?"
+            ) from None
         except OSError as error:
             raise NotFound(
-                f"{path}: {error.strerror}", hint="is your user in the group input?"
+                f"{path}: {(error.strerror or str(error)).lower()}",
+                hint="`ls /dev/input/by-id` lists them",
             ) from None
         axes = dict(device.capabilities().get(EV_ABS, []))
         pad = Pad(device.name)
@@ -394,20 +423,18 @@ class EvdevSource:
             yield from self.feed(data)
 
 
-def open_source(path: str, pad: Pad | None = None) -> Source:
-    """Open a recording or a device by what it is.
+def open_source(path: str, pad: Pad | None = None) -> EvemuSource | JsonSource:
+    """Open a recording by what it holds.
 
     Args:
         path: The file.
         pad: What is known of the pad, for a recording that says nothing of it.
 
     Raises:
-        NotFound: There is no such file.
+        NotFound: There is no such file; devices and pipes are none.
+        PermissionRefused: It may not be read.
         Corrupt: It is no recording.
-        NotSupported: A live device without python-evdev.
     """
-    if path.startswith("/dev/input/"):
-        return EvdevSource.open(path)
     lines = _read(path).splitlines()
     if any(line.startswith("E:") for line in lines):
         known = _described(path)
@@ -422,21 +449,35 @@ def open_source(path: str, pad: Pad | None = None) -> Source:
 
 
 def _read(path: str) -> str:
+    place = Path(path)
+    if place.exists() and not place.is_file():  # reading on would wait for ever
+        raise NotFound(f"{path} is no file", hint="`set-source` takes touches live")
     try:
-        return Path(path).read_text("utf-8", errors="replace")
+        return place.read_text("utf-8", errors="replace")
+    except PermissionError:
+        raise PermissionRefused(f"{path}: permission denied") from None
     except OSError as error:
-        raise NotFound(f"{path}: {error.strerror}", hint="is the path right?") from None
+        raise NotFound(
+            f"{path}: {(error.strerror or str(error)).lower()}", hint="is the path right?"
+        ) from None
 
 
 def _described(path: str) -> Pad:
     """Return what the description beside a recording says: the one whose name begins its name."""
     place = Path(path)
-    beside = [one for one in place.parent.iterdir() if one.suffix in {".device", ".desc"}]
+    beside = [one for one in _beside(place) if one.suffix in {".device", ".desc"}]
     fitting = [one for one in beside if place.name.startswith(one.stem)]
     if not fitting:
         return Pad()
     best = max(fitting, key=lambda one: (len(one.stem), one.suffix))
     return EvemuSource(_read(str(best)).splitlines(), str(best)).pad
+
+
+def _beside(place: Path) -> list[Path]:
+    try:
+        return sorted(place.parent.iterdir())
+    except OSError:  # a folder may be entered and not be listed
+        return []
 
 
 def _reach(lines: Iterable[str]) -> float:
