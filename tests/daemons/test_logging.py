@@ -247,7 +247,8 @@ def test_python_s_logging_and_warnings_flow_in_and_nothing_is_left_behind() -> N
             assert found[0]["text"] == "from python"
             assert "KeyError" in found[1]["trace"]
             [warning] = await log.display(source="py.warnings")
-            assert "old thing" in warning["text"]
+            assert warning["text"].endswith("DeprecationWarning: old thing")
+            assert "warnings.warn(" in warning["trace"]
 
     run(main)
     assert (list(root.handlers), root.level, warnings.showwarning) == before

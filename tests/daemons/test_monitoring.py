@@ -18,6 +18,7 @@ from dan9.base.errors import (
     NotFound,
     UnknownDaemon,
 )
+from dan9.daemons.logging import Logging
 from dan9.daemons.monitoring import Monitoring
 from dan9.kernel.clock import VirtualClock
 from dan9.kernel.daemon import Daemon, on
@@ -296,6 +297,72 @@ def test_an_alert_whose_target_does_not_know_it_harms_nobody() -> None:
             await asyncio.sleep(5)
             status = await sim.ask("monitoring", "status")
             assert (status["restarts"], status["alerts"]) == (0, 2)
+
+    run(main)
+
+
+def test_an_alert_for_who_is_gone_is_logged_and_a_misspelt_one_is_warned_of() -> None:
+    """Whoever asks from the command line is gone at once; names may have underscores."""
+
+    async def main() -> None:
+        async with system() as sim:
+            monitoring, worker = await watched(sim)
+            log = await sim.spawn(Logging, "logging", group="system")
+            await worker.work(5.0)
+            gone = "d9://client/test/99"
+            alert = await monitoring.alert("work_count", above=1.0, daemon_name="w", target=gone)
+            await monitoring.alert("levle", above=1.0, daemon_name="w", target="w")
+            await worker.work(5.0)
+            await asyncio.sleep(5)
+            texts = [entry["text"] for entry in await log.display("info", "monitoring")]
+            assert texts[0] == (
+                "alert a2: d9://worker/default/w has no metric 'levle' so far; did you mean level?"
+            )
+            assert texts[1] == f"alert {alert}: work-count of d9://worker/default/w is 2 (firing)"
+            assert texts[2].startswith(f"alert {alert} is only logged from now on: ")
+            assert len(texts) == 3
+            assert (await monitoring.alerts())[0]["target"] == ""
+
+    run(main)
+
+
+def test_connections_have_no_past_and_no_series() -> None:
+    """Each command of the command line is one."""
+
+    class Client(Daemon, type="client"):
+        @on
+        def work(self) -> None:
+            pass
+
+    async def main() -> None:
+        async with system() as sim:
+            monitoring, worker = await watched(sim)
+            client = await sim.spawn(Client, "c")
+            await client.work()
+            await worker.work()
+            await asyncio.sleep(2)
+            assert "client" not in await monitoring.prometheus()
+            assert await monitoring.history("c") == {}
+            assert "d9://client/default/c" in (await monitoring.snapshot())["daemons"]
+
+    run(main)
+
+
+def test_names_that_are_nearly_right_are_met_half_way() -> None:
+    """With the one that was meant."""
+
+    async def main() -> None:
+        async with system() as sim:
+            monitoring, worker = await watched(sim)
+            await worker.work()
+            for ask in (
+                monitoring.history("w", "levl"),
+                monitoring.aggregate("w", "levl"),
+                monitoring.metrics_table("levl"),
+            ):
+                with pytest.raises(NotFound) as caught:
+                    await ask
+                assert caught.value.hint == "did you mean level?"
 
     run(main)
 

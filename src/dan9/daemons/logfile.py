@@ -27,6 +27,7 @@ from typing import Literal
 from msgspec.json import Encoder
 
 from dan9.base.events import LogEntry
+from dan9.daemons.logging_replies import EntryRow
 
 __all__ = ["LogFile", "LogForm", "entry_form", "iso_time", "json_line", "text_line", "when_of"]
 
@@ -54,7 +55,7 @@ def _iso_second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def entry_form(entry: LogEntry) -> dict[str, object]:
+def entry_form(entry: LogEntry) -> EntryRow:
     """Return the entry as a plain map."""
     return {
         "time": entry.time,

@@ -87,6 +87,8 @@ class Inflow(logging.Handler):
         except Exception:  # the arguments of somebody else's call
             text = f"{record.msg!r} {record.args!r}"
         trace = ""
+        if record.name == "py.warnings":  # `FILE:LINE: Class: text`, then the line of code
+            text, _, trace = text.strip().partition("\n")
         if record.exc_info:
             trace = logging.Formatter().formatException(record.exc_info)
         logger._write(level, text, (), {}, trace)

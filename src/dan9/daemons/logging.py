@@ -31,6 +31,7 @@ from dan9.base.events import Event, LogEntry
 from dan9.base.reasons import Reason
 from dan9.daemons.logfile import LogFile, LogForm, entry_form
 from dan9.daemons.logflow import TOLD, Inflow, entry_of_event, forward
+from dan9.daemons.logging_replies import EntryRow, LevelsSet, LogFigures, Written
 from dan9.daemons.logkeep import refusal_of, save_entries, wanted_by
 from dan9.kernel.daemon import Config, Daemon, on
 from dan9.kernel.kernel import current_message
@@ -130,7 +131,7 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
 
     def on_status(self) -> dict[str, object]:
         """Add the figures of `stats`."""
-        return self._figures()
+        return dict(self._figures())
 
     # -- saying -------------------------------------------------------------------------------
 
@@ -164,7 +165,7 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
         since: Time | None = None,
         contains: str | None = None,
         until: Time | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[EntryRow]:
         """Return the last entries that fit, oldest first.
 
         `level` is the least wanted; `source` a source, a daemon's name, a dotted prefix or a
@@ -213,7 +214,7 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
         return subscription_id
 
     @on
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> LogFigures:
         """Return counts by level, what the buffer holds, what was dropped, and the file's state."""
         return self._figures()
 
@@ -226,7 +227,7 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
         level: Level | None = None,
         source: str | None = None,
         form: LogForm = "text",
-    ) -> dict[str, Any]:
+    ) -> Written:
         """Write the buffer's entries that fit to a file, in place of what it held.
 
         Replies path, entries, bytes. Errors: not-found is-a-directory permission read-only
@@ -248,7 +249,7 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
         self,
         level: Literal["debug", "info", "warning", "error", "critical", "default"],
         source: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> LevelsSet:
         """Set the least level wanted, of one source or pattern, or of all; it holds at once.
 
         `default` takes back what was set. Replies min-level and levels. Errors: bad-payload.
@@ -411,8 +412,8 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
                 at="rotate",
             ) from error
 
-    def _figures(self) -> dict[str, Any]:
-        figures: dict[str, Any] = {
+    def _figures(self) -> LogFigures:
+        figures: LogFigures = {
             "entries": sum(self._counts.values()),
             "by_level": dict(self._counts),
             "buffered": len(self._ring),

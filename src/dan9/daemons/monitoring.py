@@ -33,10 +33,12 @@ from dan9.base.errors import (
     UnknownDaemon,
 )
 from dan9.base.events import DaemonStopped, Event
+from dan9.base.forms import nearest
 from dan9.base.reasons import Reason
 from dan9.daemons.alerts import Alert, AlertBoard, AlertRule
 from dan9.daemons.dashboard import DaemonRow, NodeFacts, dashboard, table
 from dan9.daemons.metricserver import MetricServer
+from dan9.daemons.monitoring_replies import AggregateRow, AlertRow, Served, Snapshot
 from dan9.daemons.past import Past
 from dan9.daemons.prometheus import CONTENT_TYPE, Exposition
 from dan9.daemons.sampling import Book, aggregate
@@ -48,6 +50,8 @@ from dan9.kernel.kernel import current_message
 __all__ = ["Monitoring"]
 
 _IDLE_FACTOR = 10
+_CLIENTS = f"{SCHEME}client/"
+"""Connections come and go with every command: they have no past, and no series anywhere."""
 _AT_ONCE = 1_000
 """Daemons whose figures are read at one time: some 30 ms, so that the node is not held."""
 _BETWEEN_S = 0.05
@@ -122,7 +126,7 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
     # -- now ----------------------------------------------------------------------------------
 
     @on(concurrent=True)
-    async def snapshot(self, pattern: str = "**", limit: int = 1000) -> dict[str, Any]:
+    async def snapshot(self, pattern: str = "**", limit: int = 1000) -> Snapshot:
         """Return time, the node's figures, and state and metrics of each daemon that fits.
 
         Errors: bad-address bad-payload.
@@ -199,8 +203,10 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
                 if value is not None:
                     found.append((value, address))
         if not found:
+            near = nearest(metric_name, self._metric_names(pattern))
             raise NotFound(
-                f"no daemon has a metric {metric_name!r}", hint="`dan9 metrics ADDRESS` lists them"
+                f"no daemon has a metric {metric_name!r}",
+                hint=f"did you mean {near}?" if near else "`dan9 metrics ADDRESS` lists them",
             )
         found.sort(key=lambda entry: (-entry[0], entry[1]))
         rows = [(address.removeprefix(SCHEME), f"{value:,.6g}") for value, address in found[:limit]]
@@ -235,13 +241,13 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
     @on(concurrent=True)
     async def aggregate(
         self, daemon_name: str, metric_name: str, since: Time | None = None
-    ) -> dict[str, Any]:
+    ) -> AggregateRow:
         """Return count, sum, average, min, max, p50, p95 and p99 of a metric's past values.
 
         Errors: unknown-daemon ambiguous-name not-found.
         """
         [points] = (await self._points(daemon_name, metric_name, since)).values()
-        return dict(aggregate([value for _, value in points]))
+        return aggregate([value for _, value in points])
 
     # -- alerts -------------------------------------------------------------------------------
 
@@ -262,7 +268,8 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
         It fires when a daemon that fits `daemon_name` (an address, a name or a pattern) has
         been beyond it for `for`, and is cleared when it has been back beyond `clear`
         (default: a tenth nearer) for as long. Told: alert-id, daemon, metric, value, threshold,
-        change ("firing" or "cleared"), since. Errors: bad-payload bad-address.
+        change ("firing" or "cleared"), since; a target that was a connection and is gone is
+        told nothing, the log is. Errors: bad-payload bad-address.
         """
         rule = AlertRule(above, below, clear, for_).check()
         pattern = daemon_name if "*" in daemon_name else self._resolved(daemon_name)
@@ -272,18 +279,27 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
             target = message.sender
         if not metric_name or not type:
             raise BadPayload("metric-name or type is empty", at="metric-name")
+        self._sample()
+        names = self._metric_names(pattern)
+        if metric_name not in names and metric_name.replace("_", "-") in names:
+            metric_name = metric_name.replace("_", "-")
         self.count += 1
         made = Alert(f"a{self.count}", metric_name, pattern, rule, target, type)
         self.alert_rules[made.id] = made
-        self._sample()
         now = self.clock.monotonic()
         async for address in _breathing(list(self._book.figures)):
             self._board.observe(address, self._book.figures[address].metrics, now)
         self._after_alerts()
+        if metric_name not in names:
+            near = nearest(metric_name, names)
+            hint = f"; did you mean {near}?" if near else ""
+            self.log.warning(
+                "alert %s: %s has no metric %r so far%s", made.id, pattern, metric_name, hint
+            )
         return made.id
 
     @on
-    def alerts(self) -> list[dict[str, Any]]:
+    def alerts(self) -> list[AlertRow]:
         """Return the alerts, and for which daemons each is rising, firing or falling."""
         return [
             {
@@ -338,6 +354,10 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
                     await self.send(alert.target, alert.type, payload=facts)
                     told += 1
             except Dan9Error as error:
+                if isinstance(error, UnknownDaemon) and alert.target.startswith(_CLIENTS):
+                    alert.target = ""  # a command that has ended, or a connection that is gone
+                    self.log.info("alert %s is only logged from now on: %s", alert.id, error.text)
+                    continue
                 self.log.error(  # noqa: TRY400 (its text says everything)
                     "alert %s could not tell %s: %s", alert.id, alert.target, error.text
                 )
@@ -351,7 +371,7 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
         return await self._exposition(pattern)
 
     @on(concurrent=True)
-    async def serve(self, port: int = 0, host: str = "127.0.0.1") -> dict[str, Any]:
+    async def serve(self, port: int = 0, host: str = "127.0.0.1") -> Served:
         """Serve the metrics over HTTP, on the loopback only; reply host, port and url.
 
         Errors: address-in-use permission bad-payload.
@@ -412,7 +432,9 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
             self._book.tick(now)
         self._mark, changed = self.system.changed_since(self._mark)
         own = self.address
-        others = [address for address in changed if address != own]
+        others = [
+            address for address in changed if address != own and not address.startswith(_CLIENTS)
+        ]
         self._backlog.update(dict.fromkeys(others))
         self._backlog.update(dict.fromkeys(self._book.fallen_silent(changed)))
         if own in changed:
@@ -535,6 +557,12 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
             alerts,
         )
 
+    def _metric_names(self, pattern: str) -> list[str]:
+        """Return the metrics that the daemons that fit have now."""
+        fits = Pattern(pattern).matches
+        shapes = {each.names: None for address, each in self._book.figures.items() if fits(address)}
+        return list(dict.fromkeys(name for names in shapes for name in names))
+
     def _own_figures(self) -> dict[str, object]:
         figures: dict[str, object] = {
             "samples": self._samples,
@@ -552,7 +580,8 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
     async def _exposition(self, pattern: str = "**") -> str:
         self._sample()
         exposition = Exposition()
-        async for address in _breathing(self.system.addresses(pattern)):
+        addresses = self.system.addresses(pattern)
+        async for address in _breathing([a for a in addresses if not a.startswith(_CLIENTS)]):
             with suppress(UnknownDaemon):
                 state = self.system.state_of(address)
                 metrics = self.system.metrics_of(address)
@@ -602,8 +631,10 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
         for name in names:
             if name in {metric, metric.replace("_", "-")}:
                 return [name]
+        near = nearest(metric, names)
         raise NotFound(
-            f"there is no history of {metric!r} of {address}", hint="leave metric-name out for all"
+            f"there is no history of {metric!r} of {address}",
+            hint=f"did you mean {near}?" if near else "leave metric-name out for all",
         )
 
     async def _blocking(self, call: Callable[[], Any]) -> Any:

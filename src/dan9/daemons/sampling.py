@@ -13,6 +13,7 @@ from itertools import islice
 from math import ceil
 
 from dan9.daemons.historyfile import COARSE, FINE, SLOTS, ChunkRow
+from dan9.daemons.monitoring_replies import AggregateRow
 from dan9.daemons.series import Point, Recent, Roster, Tier
 
 __all__ = ["Book", "Figures", "aggregate"]
@@ -281,25 +282,21 @@ class Book:
         return emit
 
 
-def aggregate(values: Sequence[float]) -> dict[str, float | int | None]:
+def aggregate(values: Sequence[float]) -> AggregateRow:
     """Return count, sum, average, min, max, p50, p95 and p99, exactly; None of nothing."""
     count = len(values)
-    if not count:
-        return {"count": 0, "sum": 0.0} | dict.fromkeys(
-            ("average", "min", "max", "p50", "p95", "p99")
-        )
     ordered = sorted(values)
     total = float(sum(ordered))
 
-    def share(part: float) -> float:
-        return ordered[max(0, min(count - 1, ceil(part * count) - 1))]
+    def share(part: float) -> float | None:
+        return ordered[max(0, ceil(part * count) - 1)] if ordered else None
 
     return {
         "count": count,
         "sum": total,
-        "average": total / count,
-        "min": ordered[0],
-        "max": ordered[-1],
+        "average": total / count if count else None,
+        "min": share(0.0),
+        "max": share(1.0),
         "p50": share(0.50),
         "p95": share(0.95),
         "p99": share(0.99),

@@ -35,6 +35,7 @@ from dan9.base.histogram import Histogram
 from dan9.base.reasons import Reason
 from dan9.base.schedule import Firing, Missed, first_owed, owed
 from dan9.daemons.clockwatch import ClockWatch
+from dan9.daemons.timer_replies import TaskRow, TimerFigures
 from dan9.daemons.timetable import Reading, Task, Timetable, rule_of
 from dan9.kernel.daemon import Config, Daemon, on
 
@@ -102,8 +103,8 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
     def on_status(self, task_id: str | None = None) -> dict[str, object]:
         """Add the tasks' figures, or those of one task."""
         if task_id is not None:
-            return self._shown(self._task(task_id))
-        return self._figures()
+            return dict(self._shown(self._task(task_id)))
+        return dict(self._figures())
 
     # -- scheduling ---------------------------------------------------------------------------
 
@@ -224,7 +225,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
     # -- looking ------------------------------------------------------------------------------
 
     @on
-    def list_(self, target: str | None = None) -> list[dict[str, Any]]:
+    def list_(self, target: str | None = None) -> list[TaskRow]:
         """Return the tasks, the next to fire first; of one target if so asked."""
         self._look_at_clock()
         tasks = [task for task in self.tasks.values() if target in {None, task.target}]
@@ -233,7 +234,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
         return [self._shown(task) for task in tasks]
 
     @on
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> TimerFigures:
         """Return active, scheduled, fired, cancelled, missed, and how late firings were."""
         self._look_at_clock()
         return self._figures()
@@ -522,8 +523,8 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
             await self.checkpoint()
             self._saved = upto
 
-    def _shown(self, task: Task) -> dict[str, Any]:
-        shown: dict[str, Any] = {
+    def _shown(self, task: Task) -> TaskRow:
+        shown: TaskRow = {
             "task_id": task.id,
             "kind": task.kind,
             "target": task.target,
@@ -544,7 +545,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
             shown["jitter"] = task.jitter
         return shown
 
-    def _figures(self) -> dict[str, Any]:
+    def _figures(self) -> TimerFigures:
         now = self._now()
         upcoming = [self._table.due_at(task, now) for task in self.tasks.values()]
         return {
