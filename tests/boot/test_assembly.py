@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from dan9.base.errors import AddressInUse, BadConfig, Dan9Error, NotSupported
-from dan9.boot.manifest import DaemonPlan, Manifest, SavePolicy
+from dan9.base.ports import Checkpoint
+from dan9.boot.manifest import DaemonPlan, Manifest, SavePolicy, SupervisorPlan
 from dan9.kernel.kernel import System
 from dan9.testing import run
+from dan9.testing.memory_store import MemoryStore
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +133,39 @@ def test_a_declared_policy_is_in_force_before_the_start(folder: Path) -> None:
             assert (shown["interval"], shown["keep"]) == (7.0, 5)
 
     run(main, real=True)
+
+
+@pytest.mark.parametrize("is_supervised", [False, True])
+def test_a_state_that_cannot_be_loaded_keeps_no_node_from_coming_up(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_supervised: bool,
+) -> None:
+    """Its daemon is failed, the others run, and somebody can restore it."""
+    monkeypatch.syspath_prepend(folder)
+    (folder / "torn.py").write_text(
+        "from dan9 import Daemon\nclass Kept(Daemon):\n    total: int = 0\n"
+    )
+    plans = tuple(DaemonPlan(name, "run", "torn:Kept") for name in ("one", "two"))
+    manifest = Manifest(
+        daemons=plans,
+        supervisors=(SupervisorPlan("both", ("one", "two")),) if is_supervised else (),
+        system_daemons=("persistence", "timer"),
+    )
+    one, timer = "d9://kept/default/one", "d9://timer/system/timer"
+    store = MemoryStore(post=lambda call: call())
+    store.save([Checkpoint(address, "s", b"no state", 1.0) for address in (one, timer)])
+
+    async def main() -> None:
+        async with System("torn", config=manifest, socket=False, store=store) as system:
+            assert system.state_of(one) == system.state_of(timer) == "failed"
+            assert system.state_of("d9://kept/default/two") == "running"
+            for address in (one, timer):
+                await system.ask(address, "restore", version="none")
+                assert system.state_of(address) == "running"
+
+    run(main, real=True)
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("cannot be loaded" in text for text in said) == 2
+    assert not any("on_stop" in text for text in said)

@@ -15,6 +15,7 @@ from dan9.boot.importing import load_class
 from dan9.boot.loading import load_manifest
 from dan9.boot.manifest import Change, DaemonPlan, Manifest, changes
 from dan9.daemons.node import Check
+from dan9.kernel.supervisor import spawn_child
 
 if TYPE_CHECKING:
     from dan9.edge.server import Server
@@ -170,14 +171,7 @@ class NodeHost:
         That one is not named, because whoever has a parent is stopped with it, and the default
         supervisor is the first to start, so the last to stop.
         """
-        await self._system.spawn(
-            spec.cls,
-            spec.name,
-            group=spec.group,
-            spec=spec,
-            supervisor=supervisor,
-            **spec.config,
-        )
+        await spawn_child(self._system, spec, supervisor)
 
     async def keep_policy(self, plan: DaemonPlan) -> None:
         """Tell persistence when to save a daemon, if the configuration says; before it starts."""

@@ -235,6 +235,7 @@ class State:
                 self.fill(cell, checkpoint, with_metrics=not is_newer)
         except Exception:
             self.unloadable.add(cell)
+            cell.instance = None  # it never began: it has no `on_stop` to run
             raise
 
     def choose(self, cell: Cell, version: int | str) -> dict[str, Any]:

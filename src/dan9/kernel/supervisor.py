@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dan9.base.errors import BadConfig, RestartIntensityExceeded
+from dan9.base.address import SCHEME
+from dan9.base.errors import BadConfig, Corrupt, RestartIntensityExceeded
 from dan9.base.events import DaemonFailed as DaemonFailedEvent
 from dan9.base.events import RestartIntensityReached
 from dan9.base.reasons import SHUTDOWN, Reason
@@ -34,7 +35,7 @@ from dan9.kernel.scheduler import Parking
 if TYPE_CHECKING:
     from dan9.kernel.kernel import System
 
-__all__ = ["ChildSpec", "Supervision", "Supervisor"]
+__all__ = ["ChildSpec", "Supervision", "Supervisor", "spawn_child"]
 
 DEFAULT_BACKOFF = Backoff()
 
@@ -361,11 +362,30 @@ class Supervisor(Daemon, type="supervisor"):
         cell = self._d9_cell
         cell.chill().supervision = Rules(self.strategy, window)
         for spec in self.children:
-            await self.system.spawn(
-                spec.cls, spec.name, group=spec.group, supervisor=cell, spec=spec, **spec.config
-            )
+            await spawn_child(self.system, spec, cell)
 
     def on_status(self) -> dict[str, object]:
         """Add strategy and children."""
         cold = self._d9_cell.chill()
         return {"strategy": self.strategy, "children": list(cold.children or ())}
+
+
+async def spawn_child(system: System, spec: ChildSpec, supervisor: object = None) -> None:
+    """Start what a child spec says.
+
+    A child whose saved state cannot be loaded is left `failed` and its siblings start without
+    it: in a system that does not come up nobody could restore it.
+
+    Raises:
+        Dan9Error: As `System.spawn`.
+    """
+    try:
+        await system.spawn(
+            spec.cls, spec.name, group=spec.group, supervisor=supervisor, spec=spec, **spec.config
+        )
+    except Corrupt as error:
+        type_name = spec.cls._d9_behaviour.type_name
+        cell = system.registry.get(f"{SCHEME}{type_name}/{spec.group}/{spec.name}")
+        if cell is None or cell.state != FAILED:
+            raise
+        system.logger_of(cell).critical("its saved state cannot be loaded: %s", error)
