@@ -135,8 +135,9 @@ class Egregore(Daemon, type="egregore", checkpoint="on-change"):
         born += [_class_of(one) for one in self.members if _is_class(one)]
         for number, cls in enumerate(born, 1):
             name = self._own_name(number)
-            if f"{SCHEME}{cls._d9_behaviour.type_name}/{self.name}/{name}" not in removed:
-                self._enlist(await self._bear(cls, name))
+            address = f"{SCHEME}{cls._d9_behaviour.type_name}/{self.name}/{name}"
+            if address not in removed:
+                self._join(address, await self._bear(cls, name))
             if number % _PORTION == 0:
                 await asyncio.sleep(0)  # many take long: everybody else has a turn
         for one in self.members:
@@ -326,10 +327,13 @@ class Egregore(Daemon, type="egregore", checkpoint="on-change"):
         address = cell.address
         if address in self._members:
             raise Exists(f"{address} is a member already", at="member")
+        self._join(address, cell)
+        return address
+
+    def _join(self, address: str, cell: Cell) -> None:
         self._members[address] = cell
         self._monitors[address] = self.system.monitor(cell, self._d9_cell)
         self._pattern.joined(address)
-        return address
 
     def _leave(self, address: str) -> None:
         self._away.pop(address, None)

@@ -417,13 +417,15 @@ class System(Speaking, Watching, Insight):
             BadConfig: A configuration that the class does not have or that does not fit.
             DaemonFailed: Its `on_start` raised; the name is free again.
         """
-        if self._is_quiet and start and supervisor is None and not config:
+        is_plain = supervisor is None or isinstance(supervisor, Cell)
+        if self._is_quiet and start and is_plain and not config:
             plain = not (restart or spec or mailbox or policy or clock or allow or keep)
             behaviour = getattr(cls, "_d9_behaviour", None) if plain else None
             ref = None
             if behaviour is not None:
                 ref = self.registry.quick(behaviour, cls, group, name, Ref)  # type: ignore[arg-type]
             if ref is not None:
+                self._place(ref._d9_cell, supervisor)  # type: ignore[attr-defined]
                 return ref  # type: ignore[return-value]
         function: object = None
         if not (isinstance(cls, type) and issubclass(cls, Daemon)):

@@ -538,7 +538,8 @@ class Lifecycle:
         system = self.system
         for number, watcher in list((cold.monitors or {}).items()):
             drop_monitor(watcher, number)
-            self.send_down(watcher, Down(cell.address, reason, number))
+            if not watcher.gate & CLOSED:  # else it ends too: nobody would hear of it
+                self.send_down(watcher, Down(cell.address, reason, number))
         for number in list(cold.watching or ()):
             drop_monitor(cell, number)
         callbacks: list[Callable[[object], None]] = cold.on_end or []
