@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ IN_FLIGHT = 100
 TEXT = "x" * 16
 LARGE = "x" * (1024 * 1024)
 PIECE = 256 * 1024
+BUSY_S = 45e-6  # with what handling and telling cost, some 50 us
 HELLO = frame(msgspec.msgpack.encode({"hello": "dan9", "version": 1}))
 
 
@@ -43,6 +45,36 @@ class Echo(Daemon):
     def say(self, text: str) -> str:
         """Echo."""
         return text
+
+
+class Flooded(Daemon):
+    """Never runs out of messages while it is flooded, and spends 50 us on each."""
+
+    handled: int = 0
+    is_over: bool = True
+
+    @on
+    def begin(self) -> None:
+        """Let the flood begin."""
+        self.is_over = False
+        for _ in range(1_000):
+            self.work.tell()
+
+    @on
+    def work(self) -> None:
+        """Spend 50 us, and see to it that there is no less to do."""
+        until = time.perf_counter() + BUSY_S
+        self.handled += 1
+        if not self.is_over:
+            self.work.tell()
+        while time.perf_counter() < until:
+            pass
+
+    @on
+    def end(self) -> int:
+        """Let the flood end; answer how many messages it was."""
+        self.is_over = True
+        return self.handled
 
 
 class BareEcho(asyncio.Protocol):
@@ -61,6 +93,7 @@ async def node() -> None:
     """Be a node with one daemon, until standard input ends."""
     async with System("bench", daemons="none", socket=True) as system:
         await system.spawn(Echo, "echo")
+        await system.spawn(Flooded, "flooded")
         await until_closed()
 
 
@@ -141,6 +174,27 @@ def sequential(server: Server, count: int, text: str) -> Result:
             for _ in range(count):
                 answer = client.ask("echo", "say", text=text)
         expect(answer, text)
+    return result
+
+
+def beside_a_flood(server: Server, count: int) -> Result:
+    """Ask one daemon one thing after another while another has all that it can do."""
+    result: Result = {}
+    waits = []
+    with connect(server.path) as client:
+        before = client.ask("flooded", "end")
+        client.tell("flooded", "begin")
+        with server.timed(result, count):
+            for _ in range(count):
+                asked = time.perf_counter()
+                answer = client.ask("echo", "say", text=TEXT)
+                waits.append(time.perf_counter() - asked)
+                expect(answer, TEXT)
+        handled = client.ask("flooded", "end", timeout_s=60) - before
+    expect(handled > count, True)  # there was a flood all the time
+    result["p50_ms"] = statistics.median(waits) * 1e3
+    result["p99_ms"] = statistics.quantiles(waits, n=100)[98] * 1e3
+    result["flood_per_s"] = handled / result["wall_s"]
     return result
 
 
@@ -309,6 +363,7 @@ def main(kind: str) -> None:
         "pipelined": on_loop(pipelined),
         "pipelined-raw": on_loop(pipelined_raw),
         "large": large,
+        "flooded": beside_a_flood,
     }
     with tempfile.TemporaryDirectory(prefix="d9-") as home:
         server = Server(kind, home)

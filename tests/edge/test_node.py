@@ -206,6 +206,75 @@ async def gone(system: System) -> None:
         await asyncio.sleep(0)
 
 
+def test_a_tell_to_a_pattern_keeps_its_sender(tmp_path: Path) -> None:
+    """Everyone it fits hears who says it; who does not know the message is left out."""
+
+    class Ear(Daemon):
+        heard: list[str] = []
+
+        @on
+        def word(self) -> None:
+            message = current_message()
+            assert message is not None
+            self.heard.append(message.sender)
+
+        @on
+        def said(self) -> list[str]:
+            return self.heard
+
+    async def main(system: System, path: str) -> None:
+        for name in ("left", "right"):
+            await system.spawn(Ear, name)
+        async with await connect_async(path) as node:
+            node.tell("d9://**", "word")
+            assert await node.ask("left", "said") == [node.address]
+            assert await node.ask("right", "said") == [node.address]
+
+    with_node(tmp_path, main)
+
+
+def test_a_flood_does_not_keep_others_waiting(tmp_path: Path) -> None:
+    """A daemon that never runs out of messages, 50 us each, and one that is asked from outside.
+
+    The scheduler's time stands still but for the flood's, so the bound holds on any machine.
+    """
+    now = 1000.0
+
+    class Flooded(Daemon):
+        handled: int = 0
+        is_over: bool = False
+
+        @on
+        def work(self) -> None:
+            nonlocal now
+            now += 50e-6
+            self.handled += 1
+            if not self.is_over:
+                self.work.tell()
+
+        @on
+        def end(self) -> int:
+            self.is_over = True
+            return self.handled
+
+    async def main(system: System, path: str) -> None:
+        flooded = await system.spawn(Flooded, "flooded")
+        async with await connect_async(path) as node:
+            await node.ask("c1", "add")
+            system.scheduler.monotonic = lambda: now
+            for _ in range(1000):
+                flooded.work.tell()
+            waits = []
+            for _ in range(50):
+                asked = now
+                await node.ask("c1", "add")
+                waits.append(now - asked)
+            assert await flooded.end() > 1000
+        assert max(waits) < 0.02  # some turns of 1.6 ms: for the client too, whose loop it is
+
+    with_node(tmp_path, main)
+
+
 def test_a_hangup_cancels_what_was_asked(tmp_path: Path) -> None:
     """Even what has no deadline."""
 

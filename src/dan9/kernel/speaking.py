@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -217,14 +217,7 @@ class Speaking(Finding):
             Refused: UnknownDaemon, UnknownMessage, BadPayload.
         """
         if isinstance(address, str) and is_pattern(address):
-            for cell in list(self.registry.cells(address)):
-                try:
-                    verb = self.verb_of(cell, type)
-                except UnknownMessage:
-                    continue
-                given = dict(_merged(verb, payload, fields))
-                kwargs = given if verb.function is None else verb.signature.bind(given)
-                message = Message(cell, verb, KEYWORDS, kwargs)
+            for message in self._to_all(address, type, payload, fields):
                 try:
                     self.scheduler.tell(message)
                 except MailboxFull:
@@ -235,6 +228,23 @@ class Speaking(Finding):
         message = Message(cell, verb, KEYWORDS, kwargs)
         message.own_id = message_id
         self.scheduler.tell(message)
+
+    def _to_all(
+        self,
+        pattern: str,
+        type: str,
+        payload: Mapping[str, Any] | None,
+        fields: dict[str, Any] | None,
+    ) -> Iterator[Message]:
+        """Make the messages of a tell to a pattern, for all who know the type."""
+        for cell in list(self.registry.cells(pattern)):
+            try:
+                verb = self.verb_of(cell, type)
+            except UnknownMessage:
+                continue
+            given = dict(_merged(verb, payload, fields))
+            kwargs = given if verb.function is None else verb.signature.bind(given)
+            yield Message(cell, verb, KEYWORDS, kwargs)
 
     async def send(
         self,
@@ -325,7 +335,9 @@ class Speaking(Finding):
             Refused: UnknownDaemon, UnknownMessage, BadPayload.
         """
         if is_pattern(to):
-            self.tell(to, type, payload=payload)
+            for message in self._to_all(to, type, payload, None):
+                message.origin = sender
+                self.scheduler.tell_inside(message)
             return
         cell, verb, kwargs, _ = self.wires.parts(to, type, payload)
         message = Message(cell, verb, KEYWORDS, kwargs)

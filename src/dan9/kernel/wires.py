@@ -117,6 +117,7 @@ class Wires:
         self.find = find
         self.ways: dict[str, dict[str, _Way]] = {}
         self.kept = 0
+        self.is_held = False
 
     def parts(
         self, to: str, type_: str, payload: dict[str, Any]
@@ -155,8 +156,14 @@ class Wires:
         return cell, verb, checked, wire
 
     def hold(self) -> None:
-        """Let no turn be scheduled: one follows at once, and a second would find nothing."""
-        self.scheduler.wanted = True
+        """Let no turn be scheduled: `turn` follows at once, and a second would find nothing.
+
+        Not if somebody waits for a turn already: who asks gets in line, or every piece
+        from every client would make a turn of its own before the loop hears anybody else.
+        """
+        scheduler = self.scheduler
+        self.is_held = not scheduler.wanted
+        scheduler.wanted = True
 
     def ask(
         self,
@@ -199,5 +206,6 @@ class Wires:
         return ask
 
     def turn(self) -> None:
-        """Let the node work on what was handed over, for a millisecond or so."""
-        self.scheduler.turn()
+        """Let the node work on what was handed over since `hold`, for a millisecond or so."""
+        if self.is_held:
+            self.scheduler.turn()
