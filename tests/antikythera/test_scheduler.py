@@ -162,7 +162,7 @@ def test_speed_changes_without_a_jump() -> None:
             gears, diary = await pair(sim, speed=1.0)
             await gears.register_event("minute", "e", 10, "diary", "note")
             await asyncio.sleep(0.5)
-            await gears.run(5)
+            await sim.ask("gears", "run", speed="5")  # as a shell writes it
             await asyncio.sleep(0.15)
             assert await diary.told() == [(0.6, "e", 10, 10)]
             for bad in (0, -1, "quick", float("inf"), float("nan")):

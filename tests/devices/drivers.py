@@ -18,3 +18,11 @@ class NeedsMore(Echo):
 
     def __init__(self, port):
         self.port = port
+
+
+class Broken:
+    """Crashes the device that hands it anything."""
+
+    def handle(self, event):
+        """Crash."""
+        raise RuntimeError(event.type)

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from dan9.base.errors import BadPayload, Corrupt, NotFound
+from dan9.base.errors import BadPayload, Corrupt, DaemonFailed, NotFound
 from dan9.devices.device import VirtualDevice
 from dan9.devices.driver import Event
 from dan9.devices.sensor import Sensor
+from dan9.egregore import Swarm
 from dan9.kernel.daemon import Daemon, on
 from dan9.testing import run, system
 
@@ -161,10 +162,24 @@ def test_a_sensor_reads_its_source_calibrated():
         assert (reading["value"], reading["unit"]) == (68.0, "°C")
         assert reading["when"] == world.clock.now()
         assert (await sensor.history())[-1]["type"] == "reading"
-        for wrong in ({"gain": "much"}, {"offset": True}, {"gain": float("inf")}):
+        for wrong in (
+            {"gain": "much"},
+            {"offset": True},
+            {"gain": float("inf")},
+            {"gain": 10**400},
+            {"precision": 1.5},
+        ):
             with pytest.raises(BadPayload):
                 await sensor.calibrate(**wrong)
         assert (await sensor.read())["value"] == 68.0
+        # A shell writes text; it is the number that it says.
+        assert await sensor.calibrate(gain="2", precision="0") == {
+            "gain": 2.0,
+            "offset": 32.0,
+            "precision": 0,
+            "note": "Fahrenheit",
+        }
+        assert (await sensor.read())["value"] == 72.0
 
     in_system(test)
 
@@ -224,9 +239,38 @@ def test_devices_are_spoken_to_from_outside():
     async def main():
         async with system() as world:
             await world.spawn(Sensor, "s1", source=4.0)
-            await world.ask("s1", "calibrate", precision="high")
+            with pytest.raises(BadPayload, match="precision"):
+                await world.ask("s1", "calibrate", precision="high")
+            await world.ask("s1", "calibrate", precision=1)
             assert (await world.ask("s1", "read"))["value"] == 4.0
             assert await world.ask("s1", "event", event_type="x", data={"a": [1]}) is None
             assert await world.ask("s1", "set-source", source="5")
+
+    run(main)
+
+
+def test_devices_are_members_of_an_egregore():
+    """A group makes its devices, heals them, and speaks to them at once; others join it."""
+
+    async def main():
+        async with system() as world:
+            lamps = await world.spawn(Swarm, "lamps", member=VirtualDevice, count=3)
+            heat = await world.spawn(Sensor, "heat", source=20.0)
+            await lamps.add(heat)
+            assert await lamps.broadcast("event", {"event_type": "on"}) == 4
+            for member in (await world.ask("lamps", "status"))["members"]:
+                past = await world.ask(member, "history")
+                assert [one["type"] for one in past] == ["on"]
+            attached = {"driver": "tests.devices.drivers:Echo"}
+            await lamps.broadcast("attach", attached, gather=True)
+            told = await lamps.broadcast(
+                "event", {"event_type": "dim", "data": {"level": 3}}, gather=True
+            )
+            assert list(told["replies"].values()) == [{"level": 3}] * 4
+            with pytest.raises(DaemonFailed):
+                await world.ask(str(heat), "attach", driver="tests.devices.drivers:Broken")
+                await world.ask(str(heat), "event", event_type="x")
+            await world.sleep("10s")
+            assert await lamps.broadcast("event", {"event_type": "off"}) == 4
 
     run(main)

@@ -51,7 +51,7 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
 
     base_tick_ms: Config[float] = 100.0
     """How long a base tick is at speed 1."""
-    speed: Config[Speed | None] = None
+    speed: Config[float | str | None] = None
     """The speed at which it runs from the start; None: paused until `run`."""
 
     total_ticks: int = 0
@@ -213,7 +213,7 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
         return {"total_ticks": until, "fired": self.fired - before}
 
     @on
-    def run(self, speed: Speed | None = None, ticks: int | None = None) -> str:
+    def run(self, speed: float | str | None = None, ticks: int | None = None) -> str:
         """Run live; reply "running".
 
         `speed` 1 is a base tick every `base-tick-ms`, 60 sixty times that, "max" as fast as
@@ -452,12 +452,16 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
         self._set_alarm()
 
 
-def _checked(speed: Speed) -> Speed:
-    """Return a speed that can be run at."""
+def _checked(speed: float | str) -> Speed:
+    """Return a speed that can be run at; a number may be text, as a shell writes it."""
     if speed == "max":
-        return speed
-    if not 0 < speed < float("inf"):
+        return "max"
+    try:
+        number = float(speed)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
         raise BadPayload(
             f"speed is {speed!r}", hint='above 0, or "max"; `pause` holds it', at="payload.speed"
         )
-    return float(speed)
+    return number

@@ -78,13 +78,25 @@ class Sensor(VirtualDevice, type="sensor"):
         return str(source) if isinstance(source, (str, int, float)) else type(source).__name__
 
     def _checked(self, settings: dict[str, Any]) -> dict[str, Any]:
-        for key in ("gain", "offset"):
-            value = settings.get(key, 0.0)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+        checked = dict(settings)
+        for key in ("gain", "offset", "precision"):
+            if key not in settings:
+                continue
+            value = settings[key]
+            try:
+                number = math.nan if isinstance(value, bool) else float(value)
+            except (TypeError, ValueError, OverflowError):
+                number = math.nan
+            if not math.isfinite(number):
                 raise BadPayload(f"{key} is {value!r}, not a number", at=f"payload.{key}")
-            if not math.isfinite(value):
-                raise BadPayload(f"{key} is {value!r}", at=f"payload.{key}")
-        return settings
+            if key == "precision":
+                if number != int(number):
+                    raise BadPayload(
+                        f"precision is {value!r}", at="payload.precision", hint="a whole number"
+                    )
+                number = int(number)
+            checked[key] = number  # text from a shell becomes what it says
+        return checked
 
     def _number(self, key: str, default: float) -> float:
         return float(self.settings.get(key, default))
