@@ -311,12 +311,12 @@ def test_an_alert_for_who_is_gone_is_logged_and_a_misspelt_one_is_warned_of() ->
             await worker.work(5.0)
             gone = "d9://client/test/99"
             alert = await monitoring.alert("work_count", above=1.0, daemon_name="w", target=gone)
-            await monitoring.alert("levle", above=1.0, daemon_name="w", target="w")
+            await monitoring.alert("lvl", above=1.0, daemon_name="w", target="w")
             await worker.work(5.0)
             await asyncio.sleep(5)
             texts = [entry["text"] for entry in await log.display("info", "monitoring")]
             assert texts[0] == (
-                "alert a2: d9://worker/default/w has no metric 'levle' so far; did you mean level?"
+                "alert a2: d9://worker/default/w has no metric 'lvl' so far; did you mean level?"
             )
             assert texts[1] == f"alert {alert}: work-count of d9://worker/default/w is 2 (firing)"
             assert texts[2].startswith(f"alert {alert} is only logged from now on: ")
@@ -356,9 +356,9 @@ def test_names_that_are_nearly_right_are_met_half_way() -> None:
             monitoring, worker = await watched(sim)
             await worker.work()
             for ask in (
-                monitoring.history("w", "levl"),
-                monitoring.aggregate("w", "levl"),
-                monitoring.metrics_table("levl"),
+                monitoring.history("w", "lvl"),
+                monitoring.aggregate("w", "lvl"),
+                monitoring.metrics_table("lvl"),
             ):
                 with pytest.raises(NotFound) as caught:
                     await ask

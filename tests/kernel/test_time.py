@@ -1,6 +1,7 @@
 """Time: virtual, scaled, `@every`, `@cron`, and a subtree with a clock of its own."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -145,6 +146,71 @@ def test_cron_tells_by_the_wall_clock():
             return await ref.times()
 
     assert run(main) == [2.5 * 3600] * 3
+
+
+@pytest.mark.parametrize(
+    ("day", "moments"),
+    [
+        ("2026-03-28", ["2026-03-28T01:30", "2026-03-29T01:00", "2026-03-30T00:30"]),
+        ("2026-10-24", ["2026-10-24T00:30", "2026-10-25T00:30", "2026-10-26T01:30"]),
+    ],
+)
+def test_cron_follows_the_changes_of_its_time_zone(day: str, moments: list[str]):
+    """02:30 in Berlin: at the change where it does not exist, once where it comes twice."""
+
+    class Nightly(Daemon):
+        at: list[str] = []
+
+        @cron("30 2 * * *", timezone="Europe/Berlin")
+        def backup(self) -> None:
+            self.at.append(datetime.fromtimestamp(self.clock.now(), UTC).isoformat()[:16])
+
+        @on
+        def times(self) -> list[str]:
+            return self.at
+
+    clock = VirtualClock(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
+
+    async def main():
+        async with system(clock=clock) as s:
+            ref = await s.spawn(Nightly, "n")
+            await s.sleep("3d")
+            return await ref.times()
+
+    assert run(main, clock=clock) == moments
+
+
+def test_a_wall_clock_that_is_set_makes_cron_neither_lose_nor_storm():
+    """What is jumped over comes once, soon; what has come does not come again."""
+
+    class Hourly(Daemon):
+        at: list[str] = []
+
+        @cron("0 * * * *")
+        def strike(self) -> None:
+            minutes = round(self.clock.now() % 86400 / 60)
+            self.at.append(f"{minutes // 60}:{minutes % 60:02}")
+
+        @on
+        def times(self) -> list[str]:
+            found, self.at = self.at, []
+            return found
+
+    async def main():
+        async with system() as s:
+            ref = await s.spawn(Hourly, "h")
+            await s.sleep("1h1m")
+            assert await ref.times() == ["1:00"]
+            s.clock.shift_wall(5 * 3600)  # 6:01
+            await s.sleep("2h")
+            [late, *others] = await ref.times()
+            assert "6:01" <= late <= "6:11"
+            assert others == ["7:00", "8:00"]
+            s.clock.shift_wall(-3 * 3600 - 60)  # 5:00
+            await s.sleep("5h")
+            assert await ref.times() == ["9:00", "10:00"]
+
+    run(main)
 
 
 def test_a_wrong_interval_or_crontab_line_is_refused_at_the_definition():

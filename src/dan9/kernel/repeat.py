@@ -71,8 +71,17 @@ class Repeater:
         return False
 
 
+_LONGEST_WAIT_S = 600.0
+"""A wall clock may be set, and a machine may sleep, while nobody looks."""
+_TOLERANCE_S = 0.01
+
+
 class CronRepeater(Repeater):
-    """The same by a crontab line, on the wall time of the daemon's clock."""
+    """The same by a crontab line, on the wall time of the daemon's clock.
+
+    A time that the wall clock jumps over comes once, ten minutes later at most; one that it
+    jumps back behind is waited for again, and what has come does not come twice.
+    """
 
     def __init__(
         self, system: System, cell: Cell, verb: Verb, expression: str, timezone: str
@@ -81,9 +90,22 @@ class CronRepeater(Repeater):
 
         super().__init__(system, cell, verb, 60.0)
         self.cron = Cron(expression, timezone)
+        self.due = self._after(self.clock.now())
 
     def next_at(self) -> float:
-        """Return when the crontab line is due next."""
+        """Return when to look at the wall clock next: when it is due, or sooner."""
+        wait = min(self.due - self.clock.now(), _LONGEST_WAIT_S)
+        return self.clock.monotonic() + max(0.0, wait)
+
+    def fire(self) -> None:
+        """Tell it if it is due by the wall clock; else wait on."""
         now = self.clock.now()
+        if now < self.due - _TOLERANCE_S:
+            self.plan()
+            return
+        self.due = self._after(max(now, self.due))
+        super().fire()
+
+    def _after(self, now: float) -> float:
         following = self.cron.after(now)
-        return self.clock.monotonic() + (following - now if following is not None else 1e9)
+        return following if following is not None else float("inf")
