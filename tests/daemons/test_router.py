@@ -15,6 +15,7 @@ from dan9.daemons.routes import Routes
 from dan9.kernel.daemon import Daemon, on
 from dan9.kernel.kernel import System, current_message
 from dan9.testing import run, system
+from dan9.testing.memory_store import MemoryStore
 
 
 class Worker(Daemon):
@@ -66,18 +67,32 @@ def test_the_trie_finds_what_a_scan_finds(
     assert sorted(found) == sorted({uri for uri in uris if fits.matches(uri)})
 
 
-def test_a_million_addresses() -> None:
-    """Half a million resolutions a second among a million; a group is found without a scan."""
+def test_many_addresses() -> None:
+    """Half a million resolutions a second; a group is found without a scan.
+
+    `python -m benchmarks router` measures it among a million.
+    """
     routes: Routes[int] = Routes()
-    for number in range(1_000_000):
-        routes.add(f"d9://meter/g{number % 1000}/m{number}", number)
-    wanted = [f"d9://meter/g{number % 1000}/m{number}" for number in range(0, 1_000_000, 10)]
+    wanted = [f"d9://meter/g{number % 1000}/m{number}" for number in range(100_000)]
+    for number, uri in enumerate(wanted):
+        routes.add(uri, number)
     begun = time.process_time()
     assert all(routes.get(uri) is not None for uri in wanted)
     assert len(wanted) / (time.process_time() - begun) > 500_000
     begun = time.process_time()
-    assert len(list(routes.match("d9://meter/g7/*"))) == 1000
-    assert time.process_time() - begun < 0.05
+    assert len(list(routes.match("d9://meter/g7/*"))) == 100
+    assert time.process_time() - begun < 0.01
+
+
+def test_what_is_no_address_is_refused_by_the_table() -> None:
+    """Its short way takes what an address is, and nothing else."""
+    routes: Routes[int] = Routes()
+    for bad in ("d9://A/b/c", "d9://a/b/c/d", "d9://a/b/" + "x" * 64, "d9://a/*/c", "d9://a//c"):
+        with pytest.raises(BadAddress):
+            routes.add(bad, 1)
+    assert routes.add("d9://a/b", 1)
+    assert routes.get("d9://a/default/b") == 1
+    assert not routes.add("d9://a/default/b", 2)
 
 
 def test_register_resolve_unregister() -> None:
@@ -135,6 +150,84 @@ def test_a_dead_daemons_address_frees_itself() -> None:
                 await router.resolve("d9://x/y/z")
             await sim.spawn(Worker, "w2")
             await router.register("d9://x/y/z", "w2")
+
+    run(main)
+
+
+def test_an_address_is_kept_through_an_operators_restart() -> None:
+    """Between stop and start it leads to a daemon that is stopped, and is taken."""
+
+    async def main() -> None:
+        async with system() as sim:
+            router = await start(sim)
+            one = await sim.spawn(Worker, "w1")
+            await router.register("d9://x/y/z", "w1")
+            for _ in range(2):
+                await one.restart()
+                assert (await router.resolve("d9://x/y/z"))["state"] == "running"
+            await one.stop()
+            with pytest.raises(NotFound):
+                await router.resolve("d9://x/y/z")
+
+    run(main)
+
+
+def test_registrations_survive_a_restart() -> None:
+    """Of the router, of the node: an address leads to its daemon as soon as that has started."""
+
+    async def first() -> None:
+        async with system(store=store, copy=False) as sim:
+            router = await start(sim)
+            for name in ("w1", "w2", "w3"):
+                await sim.spawn(Worker, name)
+            for uri, target in (("a", "w1"), ("b", "w1"), ("c", "w2"), ("d", "w3")):
+                await router.register(f"d9://x/y/{uri}", target)
+            await router.unregister("d9://x/y/b")
+            await sim.ask("w3", "stop")
+            await sim.sleep(1)
+            sim.lifecycle.crashed(sim.cell_of(router), None, RuntimeError("on purpose"))
+            await sim.sleep(1)
+            assert len(await router.list_("d9://x/**")) == 2
+
+    async def second() -> None:
+        async with system(store=store, copy=False) as sim:
+            router = await start(sim)
+            assert await router.list_("d9://x/**") == []
+            assert (await router.status())["awaited"] == 2
+            await sim.spawn(Worker, "w1")
+            assert await router.list_("d9://x/**") == [
+                {"uri": "d9://x/y/a", "address": "d9://worker/default/w1", "state": "running"}
+            ]
+            assert await router.unregister("d9://x/y/c") == "d9://worker/default/w2"
+            assert (await router.status())["awaited"] == 0
+
+    async def third() -> None:
+        async with system(store=store, copy=False) as sim:
+            router = await start(sim)
+            await sim.spawn(Worker, "w2")
+            await router.register("d9://x/y/a", "w2")  # free until w1 is there
+            await sim.spawn(Worker, "w1")
+            found = await router.resolve("d9://x/y/a")
+            assert found["address"] == "d9://worker/default/w2"
+
+    store = MemoryStore()
+    for life in (first, second, third):
+        run(life)
+
+
+def test_many_changes_are_saved_once() -> None:
+    """A tenth of a second after the first, however many there are until then."""
+
+    async def main() -> None:
+        store = MemoryStore()
+        async with system(store=store, copy=False) as sim:
+            router = await start(sim)
+            await sim.spawn(Worker, "w1")
+            for number in range(50):
+                await router.register(f"d9://x/y/{number}", "w1")
+            assert store.versions(str(router.address)) == []
+            await sim.sleep(0.2)
+            assert len(store.versions(str(router.address))) == 1
 
     run(main)
 

@@ -19,6 +19,9 @@ __all__ = ["Routes", "matching"]
 V = TypeVar("V")
 Tree = Mapping[str, Mapping[str, Mapping[str, V]]]
 
+_PLAIN = re.compile(
+    SCHEME + "/".join(["([a-z0-9][a-z0-9._-]{0,62})"] * 3) + r"\Z"
+)  # most addresses: known to be legal in less than half the time of parsing
 _LEGAL = re.compile(r"[a-z0-9._*-]+\Z")
 
 
@@ -35,11 +38,16 @@ class Routes(Generic[V]):
         Raises:
             BadAddress: It is no address.
         """
-        parsed = Address.parse(uri)
-        names = self.tree.setdefault(parsed.type, {}).setdefault(parsed.group, {})
-        if parsed.name in names:
+        plain = _PLAIN.match(uri)
+        if plain is not None:
+            kind, group, name = plain.groups()
+        else:
+            parsed = Address.parse(uri)
+            kind, group, name = parsed.type, parsed.group, parsed.name
+        names = self.tree.setdefault(kind, {}).setdefault(group, {})
+        if name in names:
             return False
-        names[parsed.name] = value
+        names[name] = value
         self.count += 1
         return True
 
