@@ -23,9 +23,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final, Protocol
 
-from dan9.base.errors import Conflict, Corrupt, NotSupported
+from dan9.base.errors import Corrupt, NotSupported
 from dan9.base.ports import Checkpoint, Entry, Known, Seen, Version
-from dan9.daemons.ledger_rows import is_intact, state_of, sum_of_entry, sum_of_state
+from dan9.daemons.ledger_rows import conflict, is_intact, state_of, sum_of_entry, sum_of_state
 
 __all__ = ["ID_AGE_S", "ID_COUNT", "Connection", "Ledger"]
 
@@ -257,10 +257,10 @@ class Ledger:
         checkpoint, fault = state_of(address, found)
         if fault or checkpoint is None:
             intact = [v.version for v in self.versions(address, check=True) if not v.fault]
-            numbers = ", ".join(map(str, intact))
+            numbers = ", ".join(map(str, reversed(intact)))
             raise Corrupt(
                 f"version {found[1]} of {address} is not what was saved: {fault}",
-                hint=f"version {numbers} is intact: restore version={intact[-1]}"
+                hint=f"intact: version {numbers}; restore version={intact[-1]}"
                 if intact
                 else "no version is intact; restore version=none starts afresh",
                 address=address,
@@ -337,7 +337,7 @@ class Ledger:
             "SELECT status FROM journal WHERE daemon=? AND id=?", (daemon, entry.id)
         ).fetchone()
         if known is not None:
-            raise _conflict(entry, known[0])
+            raise conflict(entry, _KNOWN[known[0]])
         self._insert(daemon, entry, _PENDING, entry.payload)
 
     def handled(self, entry: Entry, checkpoint: Checkpoint | None, reply: bytes, keep: int) -> None:
@@ -516,7 +516,7 @@ class Ledger:
         if row is None:
             self._insert(place.daemon, entry, status, body)
         elif row[1] != _PENDING:
-            raise _conflict(entry, row[1])
+            raise conflict(entry, _KNOWN[row[1]])
         else:
             self._execute(
                 "UPDATE journal SET status=?,body=?,checksum=? WHERE seq=?",
@@ -569,12 +569,3 @@ def _keys(daemon: int, keep: int) -> list[int]:
 def _marks(count: int) -> str:
     """Return that many places for parameters: the same text, and so one prepared statement."""
     return ",".join("?" * count)
-
-
-def _conflict(entry: Entry, status: int) -> Conflict:
-    return Conflict(
-        f"message {entry.id} is {_KNOWN[status].value} already",
-        hint="ask `seen` first: a handled message has its reply there",
-        address=entry.address,
-        message=entry.type,
-    )

@@ -376,6 +376,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         self._alarm = alarm
         system: Any = self.system
         if alarm.state == "ok":
+            self._alarm = Alarm("ok", "")
             self.log.warning("state is being saved again (%d writes were refused)", alarm.failed)
             self._saver.try_now()
             return

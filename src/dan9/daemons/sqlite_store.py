@@ -32,7 +32,7 @@ from typing import Final, TypeVar
 from dan9.base.errors import Closed, Corrupt, Dan9Error, NoSpace, ReadOnly, Refused
 from dan9.base.ports import Alarm, Checkpoint, Done, Entry, Known, Seen, Version
 from dan9.daemons.ledger import Ledger
-from dan9.daemons.ledger_rows import check_checkpoint, check_checkpoints, check_entry
+from dan9.daemons.ledger_rows import check_entry, check_save, check_step
 from dan9.daemons.state_disk import Disk, DiskFailed, named, sync_directory
 
 __all__ = ["GROUP", "SqliteStore"]
@@ -130,8 +130,7 @@ class SqliteStore:
         snapshot: bool = False,
     ) -> _Request:
         """See `Store.save`."""
-        keeps = [keep] * len(checkpoints) if isinstance(keep, int) else list(keep)
-        check_checkpoints(checkpoints)
+        keeps = check_save(checkpoints, keep)
 
         def apply(ledger: Ledger, request: _Request) -> None:
             number = ledger.snapshot(len(checkpoints)) if snapshot else 0
@@ -250,9 +249,7 @@ class SqliteStore:
         keep: int = 3,
     ) -> None:
         """See `Journal.handled`."""
-        check_entry(entry)
-        if checkpoint is not None:
-            check_checkpoint(checkpoint)
+        check_step(entry, checkpoint)
         address = entry.address
 
         def apply(ledger: Ledger, request: _Request) -> None:

@@ -29,6 +29,7 @@ from dan9.kernel.scheduler import Parking
 
 if TYPE_CHECKING:
     from dan9.base.fields import Fields
+    from dan9.base.ports import Store
     from dan9.kernel.kernel import System
 
 __all__ = ["State"]
@@ -72,6 +73,16 @@ class State:
         cold = cell.cold
         base = cold.saved_at_handled if cold is not None else 0
         return cell.handled > max(base, 0)
+
+    def _store(self, cell: Cell, done: str) -> Store:
+        store = self.system.store
+        if store is None:
+            raise NotSupported(
+                f"{cell.address} cannot be {done}: this system has no store",
+                hint="start it with the persistence daemon and a state directory",
+                address=cell.address,
+            )
+        return store
 
     # -- saving ------------------------------------------------------------------------------
 
@@ -136,13 +147,7 @@ class State:
 
     async def save(self, cell: Cell) -> dict[str, Any]:
         """Commit the state; returns when the store has it."""
-        store = self.system.store
-        if store is None:
-            raise NotSupported(
-                f"{cell.address} cannot be saved: this system has no store",
-                hint="start it with the persistence daemon and a state directory",
-                address=cell.address,
-            )
+        store = self._store(cell, "saved")
         checkpoint = await self._captured(cell)
         if checkpoint is None:
             raise NotSupported(
@@ -305,13 +310,7 @@ class State:
             Corrupt: It is torn.
             NotSupported: The system has no store.
         """
-        store = self.system.store
-        if store is None:
-            raise NotSupported(
-                f"{cell.address} cannot be restored: this system has no store",
-                hint="start it with the persistence daemon and a state directory",
-                address=cell.address,
-            )
+        store = self._store(cell, "restored")
         wanted = None if version == "latest" else int(version)
         checkpoint = store.load(cell.address, wanted)
         if checkpoint is None:

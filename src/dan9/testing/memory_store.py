@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from dan9.base.errors import Closed, Conflict, Corrupt, Dan9Error, Refused
+from dan9.base.errors import Closed, Corrupt, Dan9Error, Refused
 from dan9.base.ports import Alarm, Checkpoint, Done, Entry, Known, Seen, Version
-from dan9.daemons.ledger_rows import check_checkpoint, check_checkpoints, check_entry
+from dan9.daemons.ledger_rows import check_entry, check_save, check_step, conflict
 
 __all__ = ["MemoryStore"]
 
@@ -92,8 +92,7 @@ class MemoryStore:
         snapshot: bool = False,
     ) -> _Receipt:
         """See `Store.save`."""
-        keeps = [keep] * len(checkpoints) if isinstance(keep, int) else list(keep)
-        check_checkpoints(checkpoints)
+        keeps = check_save(checkpoints, keep)
         receipt = _Receipt()
 
         def step(medium: _Medium) -> None:
@@ -185,7 +184,7 @@ class MemoryStore:
 
         def step(medium: _Medium) -> None:
             if key in medium.journal:
-                raise _conflict(entry, medium.journal[key][1])
+                raise conflict(entry, medium.journal[key][1])
             medium.journal[key] = (entry, Known.PENDING, b"")
 
         self._submit(step, done, key=key)
@@ -200,9 +199,7 @@ class MemoryStore:
         keep: int = 3,
     ) -> None:
         """See `Journal.handled`."""
-        check_entry(entry)
-        if checkpoint is not None:
-            check_checkpoint(checkpoint)
+        check_step(entry, checkpoint)
 
         def step(medium: _Medium) -> None:
             _settle(medium, entry, Known.HANDLED, reply)
@@ -339,14 +336,5 @@ def _settle(medium: _Medium, entry: Entry, known: Known, body: bytes) -> None:
     key = (entry.address, entry.id)
     held = medium.journal.get(key)
     if held is not None and held[1] is not Known.PENDING:
-        raise _conflict(entry, held[1])
+        raise conflict(entry, held[1])
     medium.journal[key] = (held[0] if held else entry, known, body)
-
-
-def _conflict(entry: Entry, known: Known) -> Conflict:
-    return Conflict(
-        f"message {entry.id} is {known.value} already",
-        hint="ask `seen` first: a handled message has its reply there",
-        address=entry.address,
-        message=entry.type,
-    )
