@@ -1,7 +1,8 @@
 """Years in seconds: gears for minute, hour, day, week and year, and what falls on their turns.
 
 A base tick is a minute of the model. The year first passes at once, then live: an hour of the
-model in a tenth of a second, a day as fast as it goes; last, daemons live on a time scale.
+model in a tenth of a second, a day as fast as it goes; last, daemons live on a gear's time, and
+on a time scale.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from dan9 import Daemon, System, every, on
-from dan9.antikythera import Antikythera, Gear, TimeScale, convert
+from dan9.antikythera import Antikythera, Gear, GearClock, TimeScale, convert
 
 minute = Gear("minute", 1)
 hour = Gear("hour", 60, parent=minute)
@@ -71,6 +72,11 @@ class Lighthouse(Daemon):
         if self._flashes == 4:
             self._enough.set()
 
+    @on
+    def flashes(self) -> int:
+        """Return how often it flashed."""
+        return self._flashes
+
     @on(concurrent=True)
     async def a_day(self) -> int:
         """Answer after four flashes."""
@@ -113,6 +119,12 @@ async def main() -> None:
         await gears.run("max", 24 * 60)
         await almanac.wait_for("chime", 25)
         print("as fast as it goes: a day, 24 chimes more")
+
+        clock = GearClock(gears, "day")  # the gears stand: so does the time of who lives on them
+        tower = await system.spawn(Lighthouse, "tower", clock=clock)
+        await gears.advance(7 * 24 * 60)
+        print(f"a week at once, for a tower on the gear of days: {await tower.flashes()} flashes,")
+        print(f"   and its clock shows {clock.monotonic() / 86_400:g} days")
 
         scale = TimeScale("day", "second", 2)
         lighthouse = await system.spawn(Lighthouse, "light", clock=scale.clock(system.clock))

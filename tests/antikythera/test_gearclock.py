@@ -302,6 +302,25 @@ def test_a_mechanism_on_a_scaled_clock_follows_that() -> None:
     run(main)
 
 
+@pytest.mark.real
+def test_in_real_time_a_day_has_its_hours() -> None:
+    """Run and paused by the machine's clock, then advanced: none of 24 hours is missed."""
+
+    async def main() -> None:
+        async with system() as sim:
+            gears = await sim.spawn(Antikythera, "gears")
+            await gears.register_gear(DAY)
+            for name in ("first", "second"):
+                hourly = await sim.spawn(Hourly, name, clock=GearClock(gears, "day"))
+                await gears.advance(1440)
+                assert [what for what, *_ in await hourly.noted()].count("hour") == 24
+                await gears.run(1000.0)
+                await sim.sleep(0.01)
+                await gears.pause()
+
+    run(main, real=True)
+
+
 def test_nobody_left_nothing_driven() -> None:
     """A clock that nobody lives on any more is let go."""
 

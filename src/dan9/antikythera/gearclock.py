@@ -53,6 +53,7 @@ class GearClock(ScaledClock):
         if not isinstance(instance, Antikythera):
             raise NotRunning(f"{cell.address} is not running", hint="start it first")
         super().__init__(instance.clock, 1.0)
+        self.rate = 0.0  # from the first moment, until the mechanism says how fast it goes
         self.attach(instance.system.call_at)
         turn_s = unit_s(gear if turn is None else turn)
         self.tick_s: Fraction = turn_s * abs(instance.rate(gear))

@@ -246,6 +246,7 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
         count = await self._turn(self._due(), drives=self.pace == "max")
         if self._train.now == self.end:
             self.pace, self.end = 0.0, None
+            self._stand_at(self._train.now)
         if self.pace == "max":
             self._from_tick = max(self._from_tick, self._train.now)
         self._sync()

@@ -144,7 +144,10 @@ class ScaledClock:
 
     def monotonic(self) -> float:
         """Return the seconds that have passed here."""
-        here = self._here0 + (self.base.monotonic() - self._base0) * self.rate
+        return self._at(self.base.monotonic())
+
+    def _at(self, base: float) -> float:
+        here = self._here0 + (base - self._base0) * self.rate
         return max(self._reached, min(here, self._limit))
 
     def now(self) -> float:
@@ -162,11 +165,11 @@ class ScaledClock:
     def go_on(self, here: float, base: float, rate: float, limit: float = math.inf) -> None:
         """Go on from `here`, which was at `base` underneath, at a rate, and stop at `limit`.
 
-        Time that was shown already is not taken back: the clock waits until it is reached.
+        What it showed until then is not taken back: the clock waits until that is reached.
         """
         if not 0 <= rate < math.inf:
             raise ValueError("a clock's rate is 0 or more")
-        self._reached = self.monotonic()
+        self._reached = self._at(base)
         self._here0, self._base0, self.rate, self._limit = here, base, rate, limit
         self._arm()
 
