@@ -9,6 +9,7 @@ import pytest
 
 from dan9.base.errors import BadAddress, BadPayload, NoSpace, NotFound
 from dan9.daemons.timer import Timer
+from dan9.kernel.clock import VirtualClock
 from dan9.kernel.daemon import Daemon, on
 from dan9.kernel.kernel import System, current_message
 from dan9.testing import run, system
@@ -205,6 +206,26 @@ def test_ten_thousand_repetitions_do_not_drift() -> None:
     run(main)
 
 
+def test_the_millionth_repetition_comes_at_its_exact_moment() -> None:
+    """All but the last ten fell into a pause: instants are counted, not added up."""
+
+    async def main() -> None:
+        async with system() as sim:
+            timer, target = await pair(sim)
+            task_id = await timer.schedule_repeating(0.1, "w", "go")
+            await sim.ask("timer", "suspend")
+            await asyncio.sleep(99_999.05)
+            await sim.ask("timer", "resume")
+            await asyncio.sleep(1)
+            told = [(at, name) for at, _, name in await target.told()]
+            assert told == [
+                (99_999.05, f"{task_id}-999990"),
+                *((round(n / 10, 6), f"{task_id}-{n}") for n in range(999_991, 1_000_001)),
+            ]
+
+    run(main)
+
+
 def test_a_clock_set_forward_and_back_neither_loses_nor_storms() -> None:
     """Counted time goes on; a named time is fired once however often it is passed."""
 
@@ -227,6 +248,34 @@ def test_a_clock_set_forward_and_back_neither_loses_nor_storms() -> None:
             assert counted == [10.0 * n for n in range(1, 721)]
             assert [note for _, note in told].count("named") == 1
             assert [note for _, note in told].count("hourly") == 1
+
+    run(main)
+
+
+def test_a_machine_that_slept_owes_what_each_task_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight hours asleep: the latest, every one, or none; then all go on in their rhythm."""
+    slept = 0.0
+    monkeypatch.setattr(VirtualClock, "suspended", lambda self: slept)
+
+    async def main() -> None:
+        nonlocal slept
+        async with system() as sim:
+            timer, target = await pair(sim)
+            for missed in ("once", "all", "skip"):
+                await timer.schedule_repeating(3600.0, "w", "go", {"note": missed}, missed=missed)
+            await timer.schedule_cron("30 * * * *", "w", "go", {"note": "cron"})
+            await timer.schedule(2 * 3600.0, "w", "go", {"note": "single"})
+            await asyncio.sleep(60)
+            slept = 8 * 3600.0
+            sim.clock.shift_wall(slept)  # type: ignore[attr-defined]  # the monotonic clock stood still
+            await timer.stats()
+            await asyncio.sleep(1)
+            notes = sorted(note for _, note, _ in await target.told())
+            assert notes == [*["all"] * 8, "cron", "once", "single"]
+            assert (await timer.stats())["missed"] == 7 + 8 + 7
+            await asyncio.sleep(3600)
+            later = [(round(at), note) for at, note, _ in await target.told()][len(notes) :]
+            assert sorted(later) == [(1800, "cron"), *((3600, n) for n in ("all", "once", "skip"))]
 
     run(main)
 
@@ -385,6 +434,7 @@ def test_status_shows_one_task_if_so_asked() -> None:
                 "timer", "schedule", delay="5s", target="w", type="go", payload={"note": "n"}
             )
             status = await sim.ask("timer", "status", task_id=task_id)
+            assert status["missed"] == "once", "what is made good unless something else is said"
             assert (status["kind"], status["target"], status["payload"]) == (
                 "once",
                 "w",
