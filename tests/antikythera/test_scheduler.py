@@ -221,6 +221,23 @@ def test_a_full_mailbox_is_waited_for() -> None:
     run(main)
 
 
+def test_parts_of_a_tick_are_kept_by_an_advance() -> None:
+    """Half a tick before it is half a tick after it."""
+
+    async def main() -> None:
+        async with system() as sim:
+            gears, diary = await pair(sim, speed=1.0)
+            await gears.register_event("hour", "e", 1, "diary", "note")
+            await asyncio.sleep(0.55)
+            await gears.pause()
+            assert (await gears.advance(54))["total_ticks"] == 59
+            await gears.run()
+            await asyncio.sleep(0.1)
+            assert await diary.told() == [(0.6, "e", 60, 1)]
+
+    run(main)
+
+
 def test_who_is_not_there_is_counted() -> None:
     """A target that nobody is, or that knows no such message, stops nothing."""
 

@@ -205,12 +205,12 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
             raise BadPayload(f"ticks is {ticks}", hint="0 or more", at="payload.ticks")
         self._catch_up()
         before = self.fired
-        until = self._train.now + ticks
+        until = Fraction(self._from_tick) + ticks  # parts of a tick are kept
         while await self._turn(until, drives=True) >= _BATCH:
             pass
         self._stand_at(until)
         self._set_alarm()
-        return {"total_ticks": until, "fired": self.fired - before}
+        return {"total_ticks": self._train.now, "fired": self.fired - before}
 
     @on
     def run(self, speed: float | str | None = None, ticks: int | None = None) -> str:
@@ -268,11 +268,11 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
 
     # -- turning --------------------------------------------------------------------------------
 
-    async def _turn(self, until: int | None, *, drives: bool) -> int:
-        """Turn to a tick and tell what falls, at most `_BATCH` or a little more; reply how much.
+    async def _turn(self, until: int | Fraction | None, *, drives: bool) -> int:
+        """Turn and tell what falls, at most `_BATCH` or a little more; reply how much.
 
         Args:
-            until: None: as far as there is something to fall.
+            until: The tick, or part of one; None: as far as there is something to fall.
             drives: Clocks are taken along; False: they go by themselves.
         """
         self._telling.forget()
@@ -281,15 +281,15 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
         if until is None:
             upcoming = self._train.next_tick()
             until = self._train.now if upcoming is None else upcoming + _FAR
-        count = await self._tell(self._train.take(until, _BATCH))
+        count = await self._tell(self._train.take(_whole(until), _BATCH))
         if count == _BATCH:
             await asyncio.sleep(0)  # everybody else first
         return count
 
-    async def _turn_with(self, clocks: list[GearClock], until: int | None) -> int:
+    async def _turn_with(self, clocks: list[GearClock], until: int | Fraction | None) -> int:
         """Turn from instant to instant; what one sets off is over before time goes on."""
         train = self._train
-        far = math.inf if until is None else until
+        far = math.inf if until is None else until + Fraction(_CLOSE)
         count = 0
         self._is_turning = True
         try:
@@ -298,9 +298,9 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
                 ring = max(min(rings), self._from_tick) if rings else math.inf
                 upcoming = train.next_tick()
                 event = math.inf if upcoming is None else upcoming
-                if min(ring, event) > far + _CLOSE or min(ring, event) == math.inf:
+                if min(ring, event) > far or min(ring, event) == math.inf:
                     if until is not None:
-                        train.advance(until - train.now)
+                        train.advance(_whole(until) - train.now)
                         self._stand_at(until)
                     break
                 if event <= ring + _CLOSE:
@@ -309,7 +309,7 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
                     count += await self._tell(train.take(upcoming, _BATCH))
                 else:
                     assert isinstance(ring, Fraction | int | float)
-                    train.advance(max(0, math.floor(ring) - train.now))
+                    train.advance(max(0, _whole(ring) - train.now))
                     self._stand_at(ring)
                     for clock in clocks:
                         clock.ring_at(ring)
@@ -451,6 +451,11 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
             self._catch_up()
             self.pace = self.last_pace
         self._set_alarm()
+
+
+def _whole(tick: float | Fraction) -> int:
+    """Return the last whole tick."""
+    return math.floor(tick + Fraction(_CLOSE))
 
 
 def _checked(speed: float | str) -> Speed:
