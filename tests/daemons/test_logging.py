@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -197,6 +198,25 @@ def test_the_buffer_keeps_the_newest() -> None:
             stats = await log.stats()
             assert (stats["entries"], stats["buffered"]) == (10, 0)
             assert stats["by_level"]["info"] == 10
+
+    run(main)
+
+
+def test_long_entries_do_not_fill_the_memory() -> None:
+    """The buffer has a bound in bytes beside that in entries; the newest is always there."""
+
+    async def main() -> None:
+        async with system() as sim:
+            log = await sim.spawn(Logging, "logging", group="system", buffer_bytes=1_000_000)
+            for number in range(50):
+                log_info("me", "%d", number, body="x" * 30_000, parts=["y" * 100] * 20)
+            stats = await log.stats()
+            assert 900_000 < stats["buffer_bytes"] <= 1_000_000
+            shown = texts(await log.display(limit=100))
+            assert shown == [str(number) for number in range(50 - len(shown), 50)]
+            assert 20 < len(shown) < 34
+            assert await log.clear() == len(shown)
+            assert (await log.stats())["buffer_bytes"] == 0
 
     run(main)
 
@@ -527,6 +547,36 @@ def test_entries_from_threads_arrive(tmp_path: Path) -> None:
 
     run(main, real=True)
     assert len(path.read_text().splitlines()) >= 800
+
+
+def test_the_log_is_shown_while_threads_write() -> None:
+    """Looking at the buffer and adding to it do not meet half way."""
+    before = sys.getswitchinterval()
+
+    async def main() -> None:
+        async with system(clock=None) as sim:
+            log = await sim.spawn(Logging, "logging", group="system", flood=None, buffer_size=500)
+            is_over = threading.Event()
+
+            def chatter() -> None:
+                while not is_over.is_set():
+                    sim.log_hub.logger("t").info("line")
+
+            thread = threading.Thread(target=chatter)
+            thread.start()
+            try:
+                for _ in range(200):
+                    await log.display(contains="nowhere")
+            finally:
+                is_over.set()
+                await asyncio.to_thread(thread.join)
+            assert (await sim.ask("logging", "status"))["failed"] == 0
+
+    try:
+        sys.setswitchinterval(1e-5)
+        run(main, real=True)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_a_long_text_is_cut_and_says_so() -> None:

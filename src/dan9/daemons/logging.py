@@ -32,7 +32,7 @@ from dan9.base.reasons import Reason
 from dan9.daemons.logfile import LogFile, LogForm, entry_form
 from dan9.daemons.logflow import TOLD, Inflow, entry_of_event, forward
 from dan9.daemons.logging_replies import EntryRow, LevelsSet, LogFigures, Written
-from dan9.daemons.logkeep import refusal_of, save_entries, wanted_by
+from dan9.daemons.logkeep import refusal_of, save_entries, size_of, wanted_by
 from dan9.kernel.daemon import Config, Daemon, on
 from dan9.kernel.kernel import current_message
 from dan9.kernel.log import LEVELS, number_of, source_matches
@@ -60,7 +60,9 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
     min_level: Config[Level] = "info"
     """What is wanted of a source that has no level of its own."""
     buffer_size: Config[int] = 10_000
-    """Entries that `display` and `follow` can look back on."""
+    """Entries that `display` can look back on."""
+    buffer_bytes: Config[int] = 16_000_000
+    """What they may take in memory, roughly; long entries make it fewer."""
     file: Config[str] = ""
     """Where to write; empty: nowhere. Relative to the state directory, if there is one."""
     form: Config[LogForm] = "text"
@@ -83,7 +85,10 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
         """Become the one who collects."""
         if self.buffer_size < 1:
             raise BadConfig(f"buffer-size={self.buffer_size}", hint="1 or more", at="buffer-size")
-        self._ring: deque[LogEntry] = deque(maxlen=self.buffer_size)
+        self._ring: deque[LogEntry] = deque()
+        self._ring_sizes: deque[int] = deque()
+        self._ring_bytes = 0
+        self._ring_lock = threading.RLock()  # collecting garbage may warn, within it too
         self._counts = dict.fromkeys(LEVELS, 0)
         self._followers: dict[str, _Follower] = {}
         self._untold: deque[LogEntry] = deque()
@@ -176,7 +181,7 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
             raise BadPayload(f"limit={limit}", hint="0 or more", at="limit")
         wanted = wanted_by(level, source, since, until, contains)
         found: list[LogEntry] = []
-        for entry in reversed(self._ring):
+        for entry in reversed(self._buffered()):
             if len(found) >= limit:
                 break
             if wanted(entry):
@@ -236,7 +241,7 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
         if not filepath or "\0" in filepath:
             raise BadPayload(f"{filepath!r} is no path", at="filepath")
         wanted = wanted_by(level, source, None, None, None)
-        entries = [entry for entry in self._ring if wanted(entry)]
+        entries = [entry for entry in self._buffered() if wanted(entry)]
         path = Path(filepath)
         try:
             size = await self._blocking(lambda: save_entries(path, entries, form, self.clock.now()))
@@ -268,8 +273,11 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
     @on
     def clear(self) -> int:
         """Empty the buffer; reply how many entries it held. Files stay."""
-        held = len(self._ring)
-        self._ring.clear()
+        with self._ring_lock:
+            held = len(self._ring)
+            self._ring.clear()
+            self._ring_sizes.clear()
+            self._ring_bytes = 0
         return held
 
     @on(concurrent=True)
@@ -282,11 +290,25 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
                 await asyncio.shield(self._work)
         return self._unwritten
 
+    def _buffered(self) -> list[LogEntry]:
+        """Return the entries of the buffer, which other threads go on changing."""
+        with self._ring_lock:
+            return list(self._ring)
+
     # -- collecting: from any thread ------------------------------------------------------------
 
     def _take(self, entry: LogEntry) -> None:
-        self._ring.append(entry)
-        self._counts[entry.level] += 1
+        with self._ring_lock:
+            self._counts[entry.level] += 1
+            self._ring.append(entry)
+            size = size_of(entry)
+            self._ring_sizes.append(size)
+            self._ring_bytes += size
+            while len(self._ring) > self.buffer_size or (
+                self._ring_bytes > self.buffer_bytes and len(self._ring) > 1
+            ):
+                self._ring.popleft()
+                self._ring_bytes -= self._ring_sizes.popleft()
         if self.give_python:
             forward(entry)
         if self._followers:
@@ -418,6 +440,7 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
             "by_level": dict(self._counts),
             "buffered": len(self._ring),
             "buffer_size": self.buffer_size,
+            "buffer_bytes": self._ring_bytes,
             "dropped": self._hub.dropped,
             "followers": len(self._followers),
             "min_level": self.level or self.min_level,

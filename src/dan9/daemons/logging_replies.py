@@ -51,6 +51,7 @@ class LogFigures(TypedDict):
     by_level: dict[str, int]
     buffered: int
     buffer_size: int
+    buffer_bytes: int
     dropped: int
     followers: int
     min_level: str
