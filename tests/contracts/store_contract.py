@@ -173,6 +173,32 @@ def test_the_same_address_twice_in_one_save(bench: Bench):
     assert bench.store.load(A).blob == b"y"
 
 
+@pytest.mark.parametrize("stride", [1, 7, 41])
+def test_many_in_one_save_are_as_one_by_one(bench: Bench, stride: int):
+    """New addresses and known ones, several times each, each with a `keep` of its own."""
+    expected: dict[str, list[bytes]] = {}
+    counts: dict[str, int] = {}
+    keeps = {f"d9://worker/many/w{n}": (1, 3, 5)[n % 3] for n in range(90)}
+    names = list(keeps)
+    for turn, count in enumerate((90, 130, 70)):
+        chosen = [names[(n * stride + 11 * turn) % 90] for n in range(count)]
+        states = [state(a, b"%d %d" % (turn, n)) for n, a in enumerate(chosen)]
+        receipt = save(bench, *states, keep=[keeps[a] for a in chosen])
+        numbers = []
+        for each in states:
+            counts[each.address] = counts.get(each.address, 0) + 1
+            numbers.append(counts[each.address])
+            rows = expected.setdefault(each.address, [])
+            rows.append(each.blob)
+            del rows[: -keeps[each.address]]
+        assert receipt.versions == numbers
+    for address, blobs in expected.items():
+        versions = [version.version for version in bench.store.versions(address)]
+        assert versions == list(range(counts[address] - len(blobs) + 1, counts[address] + 1))
+        assert [bench.store.load(address, number).blob for number in versions] == blobs
+        assert bench.store.load(address).blob == blobs[-1]
+
+
 def test_delete_keeps_the_newest(bench: Bench):
     """`delete` leaves `keep` versions and other addresses alone."""
     for n in range(3):

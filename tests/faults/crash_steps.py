@@ -12,7 +12,7 @@ from typing import Any
 from dan9.base.ports import Checkpoint, Entry
 
 ASKED = "d9://counter/crash/asked"
-MANY = [f"d9://worker/crash/w{number}" for number in range(20)]
+MANY = [f"d9://worker/crash/w{number}" for number in range(40)]  # more than one statement writes
 
 Step = Callable[[Any, Callable[[Exception | None], None]], None]
 
