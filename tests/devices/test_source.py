@@ -152,6 +152,31 @@ E: 0.3 0000 0000 0
     assert [one.movement for one in found] == [0.0, 2.0, 0.0]
 
 
+def test_a_pad_may_count_more_fingers_than_it_places():
+    """Three fingers on a pad of two slots, one of them never placed, tap with three."""
+    lines = """E: 0.0 0003 0039 1
+E: 0.0 0003 0035 1500
+E: 0.0 0003 0036 1500
+E: 0.0 0003 002f 1
+E: 0.0 0003 0039 2
+E: 0.0 0001 014e 1
+E: 0.0 0000 0000 0
+E: 0.1 0003 0039 -1
+E: 0.1 0003 002f 0
+E: 0.1 0003 0039 -1
+E: 0.1 0001 014e 0
+E: 0.1 0000 0000 0
+E: 1.0 0003 0039 3
+E: 1.0 0001 0145 1
+E: 1.0 0000 0000 0
+E: 1.1 0003 0039 -1
+E: 1.1 0000 0000 0
+"""
+    found = contacts(EvemuSource((HEADER + lines).splitlines()))
+    assert [interpret([one]).name for one in found] == ["tap", "tap"]
+    assert [interpret([one]).fingers for one in found] == [3, 1]
+
+
 def test_a_pad_without_resolution_is_measured_by_its_width():
     """Hundredths of the width stand in for millimetres, and the pad says so."""
     header = HEADER.replace(" 60\n", "\n").replace(" 85\n", "\n")

@@ -121,6 +121,7 @@ class GestureDevice(Device, type="gesture"):
         t: float | None = None,
         pointer: int = 0,
         contact: bool = True,
+        fingers: int = 0,
     ) -> int:
         """Take one point; reply how many contacts are remembered.
 
@@ -134,6 +135,7 @@ class GestureDevice(Device, type="gesture"):
             pointer: Which finger.
             contact: False: the finger has lifted. A device that never says so lifts by
                 pauses of 0.1 to 0.4 s.
+            fingers: How many the pad counts, if it counts more than it can place.
 
         Errors: bad-payload.
         """
@@ -147,10 +149,14 @@ class GestureDevice(Device, type="gesture"):
         sx, sy = self._pad.scale
         heading = None if direction is None else _heading(direction)
         speed = None if velocity is None else velocity / sx
-        self._take(Sample(when, x / sx, y / sy, z, pointer, contact, speed, heading), self._pad)
+        self._take(
+            Sample(when, x / sx, y / sy, z, pointer, contact, speed, heading, fingers), self._pad
+        )
         data: dict[str, Any] = {"x": x, "y": y, "z": z, "pointer": pointer, "contact": contact}
         if t is not None:
             data["t"] = t
+        if fingers:
+            data["fingers"] = fingers
         if velocity is not None:
             data["velocity"] = velocity
         if direction is not None:
@@ -379,6 +385,8 @@ class GestureDevice(Device, type="gesture"):
             sx, sy = pad.scale
             plain = {"x": sample.x * sx, "y": sample.y * sy, "z": sample.z}
             plain |= {"pointer": sample.pointer, "contact": sample.contact}
+            if sample.fingers:
+                plain["fingers"] = sample.fingers
             await self._happen("touch", plain)
         elif kind == "touch":
             await self.record(**{**data, "t": when})

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -88,6 +88,7 @@ class Sample(NamedTuple):
         contact: It touches; False: it has lifted here.
         velocity: Millimetres a second, if the device knows it.
         direction: Unit vector, if the device knows it.
+        fingers: How many the device counts, if it counts more than it can place; else 0.
     """
 
     t: float
@@ -98,6 +99,7 @@ class Sample(NamedTuple):
     contact: bool = True
     velocity: float | None = None
     direction: tuple[float, float] | None = None
+    fingers: int = 0
 
 
 @dataclass(slots=True)
@@ -262,6 +264,12 @@ def interpret(contacts: Sequence[Contact]) -> Intent:
     """Return what one episode meant."""
     if not contacts:
         return Intent("none", 1.0, fingers=0)
+    intent = _meaning(contacts)
+    counted = max(sample.fingers for contact in contacts for sample in contact.samples)
+    return intent if counted <= intent.fingers else replace(intent, fingers=counted)
+
+
+def _meaning(contacts: Sequence[Contact]) -> Intent:
     fingers = _most_at_once(contacts)
     if fingers > 1:
         return _several(contacts, fingers)

@@ -43,7 +43,9 @@ __all__ = [
 
 EV_SYN, EV_KEY, EV_ABS = 0x00, 0x01, 0x03
 SYN_REPORT, SYN_MT_REPORT = 0, 2
-BTN_TOUCH, BTN_TOOL_FINGER = 0x14A, 0x145
+BTN_TOUCH = 0x14A
+BTN_TOOL_FINGERS: Final = {0x145: 1, 0x14D: 2, 0x14E: 3, 0x14F: 4, 0x148: 5}
+"""How many fingers a pad counts, also where it has fewer slots (BTN_TOOL_TRIPLETAP, say)."""
 ABS_X, ABS_Y, ABS_PRESSURE = 0x00, 0x01, 0x18
 MT_SLOT, MT_X, MT_Y, MT_TRACKING_ID, MT_PRESSURE = 0x2F, 0x35, 0x36, 0x39, 0x3A
 
@@ -140,6 +142,7 @@ class Slots:
     _is_multi: bool = False
     _has_ids: bool = False
     _anonymous: list[_Finger] = field(default_factory=list)
+    _counted: int = 0
     _serial: int = 0
 
     def feed(self, event: RawEvent) -> list[Sample]:
@@ -149,6 +152,11 @@ class Slots:
             self._axis(code, value)
         elif kind == EV_KEY and code == BTN_TOUCH and not self._is_multi:
             self._press(self._finger(0), down=value != 0)
+        elif kind == EV_KEY and code in BTN_TOOL_FINGERS:
+            if value:
+                self._counted = BTN_TOOL_FINGERS[code]
+            elif self._counted == BTN_TOOL_FINGERS[code]:
+                self._counted = 0
         elif kind == EV_SYN and code == SYN_MT_REPORT:
             # Protocol A: what was said so far is one finger, numbered by its place.
             finger = self._finger(0)
@@ -212,7 +220,9 @@ class Slots:
             out += [Sample(t, x, y, finger.z, pointer, contact=False) for pointer in finger.gone]
             finger.gone.clear()
             if finger.is_down or finger.was_down:
-                out.append(Sample(t, x, y, finger.z, finger.pointer, finger.is_down))
+                out.append(
+                    Sample(t, x, y, finger.z, finger.pointer, finger.is_down, fingers=self._counted)
+                )
             finger.was_down = finger.is_down
         return out
 
@@ -349,6 +359,7 @@ class JsonSource:
                     bool(data.get("contact", True)),
                     data.get("velocity"),
                     None if direction is None else (float(direction[0]), float(direction[1])),
+                    int(data.get("fingers", 0)),
                 )
             except (ValueError, KeyError, TypeError, AttributeError, IndexError):
                 raise Corrupt(
