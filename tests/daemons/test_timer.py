@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dan9.base.errors import BadAddress, BadPayload, NoSpace, NotFound
+from dan9.daemons.logging import Logging
 from dan9.daemons.timer import Timer
 from dan9.kernel.clock import VirtualClock
 from dan9.kernel.daemon import Daemon, on
@@ -328,6 +329,34 @@ def test_a_message_that_the_target_does_not_know_does_not_harm_the_timer() -> No
             await asyncio.sleep(2)
             assert await moments(target) == [1.0]
             assert (await timer.stats())["undeliverable"] == 2
+
+    run(main)
+
+
+def test_what_will_go_wrong_is_said_when_it_is_scheduled() -> None:
+    """A misspelt target, message or key is not found out the next night only."""
+
+    async def main() -> None:
+        async with system() as sim:
+            log = await sim.spawn(Logging, "logging", group="system")
+            timer, target = await pair(sim)
+            wrong = [("later", "go", {}), ("w", "og", {}), ("w", "go", {"notes": "x"})]
+            for name, type_, payload in wrong:
+                await timer.schedule_repeating(10.0, name, type_, payload)
+            await timer.schedule_repeating(10.0, "w", "go")
+            warned = [entry["text"] for entry in await log.display("warning", "timer")]
+            assert len(warned) == 3
+            assert "no daemon 'later'" in warned[0]
+            assert "og" in warned[1]
+            assert "notes" in warned[2]
+            rows = await timer.list_()
+            assert [row.get("state") for row in rows] == ["failing"] * 3 + [None]
+            await sim.spawn(Target, "later")
+            await asyncio.sleep(11)
+            rows = await timer.list_()
+            assert [row.get("state") for row in rows] == [None, "failing", "failing", None]
+            assert "notes" in rows[2]["trouble"]
+            assert await moments(target) == [10.0]
 
     run(main)
 

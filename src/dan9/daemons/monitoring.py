@@ -550,7 +550,7 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
             self.clock.now(),
             self.clock.monotonic() - self._started,
             states,
-            self._book.ended + handled,
+            int(self._book.ended) + handled,
             self._book.rate,
             queued,
             _dead_letters(self.system),

@@ -360,6 +360,7 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
     async def _add(self, task: Task) -> str:
         """Take the task up; reply when it is saved. If it cannot be saved, there is none."""
         rule_of(task)
+        self._foresee(task)
         self.tasks[task.id] = task
         self._arm(task)
         self._set_alarm()
@@ -369,6 +370,17 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
             self._drop(task.id)
             raise
         return task.id
+
+    def _foresee(self, task: Task) -> None:
+        """Say at once what is known to go wrong; a target may still come, or become another."""
+        try:
+            self.system.message_parts(task.target, task.type, task.payload)
+        except Refused as error:
+            task.trouble = f"{error.text} ({error.hint})" if error.hint else error.text
+            self.log.warning(
+                "task %s would not reach %s %s now: %s",
+                task.id, task.target, task.type, task.trouble,
+            )  # fmt: skip
 
     def _arm(self, task: Task) -> None:
         delay = self.system.random.random() * task.jitter if task.jitter else 0.0
@@ -457,11 +469,13 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
 
     def _count_fired(self, task: Task, firing: Firing, present: float) -> None:
         task.fired += 1
+        task.trouble = ""
         self.fired += 1
         self._lateness.add(max(0.0, present - firing.when - 1e-6))
 
     def _undelivered(self, task: Task, error: Dan9Error) -> None:
         self.undeliverable += 1
+        task.trouble = error.text
         self.log.warning(
             "task %s could not tell %s %s: %s", task.id, task.target, task.type, error.text
         )
@@ -543,6 +557,8 @@ class Timer(Daemon, type="timer", checkpoint="on-change"):
             shown["expression"], shown["timezone"] = task.expression, task.timezone
         if task.jitter:
             shown["jitter"] = task.jitter
+        if task.trouble:
+            shown["state"], shown["trouble"] = "failing", task.trouble
         return shown
 
     def _figures(self) -> TimerFigures:

@@ -25,6 +25,8 @@ class TaskRow(TypedDict):
     expression: NotRequired[str]
     timezone: NotRequired[str]
     jitter: NotRequired[float]
+    state: NotRequired[str]
+    trouble: NotRequired[str]
 
 
 class TimerFigures(TypedDict):

@@ -50,6 +50,7 @@ class Task:
         fired: How many firings were told.
         lost: How many were not.
         created: When it was scheduled.
+        trouble: Why it would not, or did not, reach its target last; empty: no reason known.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Task:
     fired: int = 0
     lost: int = 0
     created: float = 0.0
+    trouble: str = ""
 
     @property
     def follows_wall(self) -> bool:
