@@ -407,9 +407,8 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
     # -- sampling -------------------------------------------------------------------------------
 
     def _plan(self) -> None:
-        rate = getattr(self.clock, "rate", 1.0)
-        at = self.system.clock.monotonic() + self._interval / rate
-        self._alarm = self.system.call_at(at, self._tick)
+        at = self.clock.monotonic() + self._interval
+        self._alarm = self.system.call_on(self._d9_cell, at, self._tick)
 
     def _tick(self) -> None:
         """Take a sample, and take the next one later if nothing has changed."""
@@ -488,10 +487,7 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
             self._alert_due = None
         deadline = self._board.deadline
         if deadline is not None:
-            rate = getattr(self.clock, "rate", 1.0)
-            wait = max(0.0, deadline - self.clock.monotonic()) / rate
-            at = self.system.clock.monotonic() + wait
-            self._alert_due = self.system.call_at(at, self._hold_times)
+            self._alert_due = self.system.call_on(self._d9_cell, deadline, self._hold_times)
 
     def _hold_times(self) -> None:
         self._alert_due = None
