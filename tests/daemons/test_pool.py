@@ -10,11 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dan9.base.errors import BadConfig, BadPayload, NotFound, Refused, UnknownDaemon, UnknownMessage
+from dan9.base.errors import (
+    BadConfig,
+    BadPayload,
+    Corrupt,
+    NotFound,
+    NotRunning,
+    Refused,
+    UnknownDaemon,
+    UnknownMessage,
+)
 from dan9.daemons.pool import Pool
 from dan9.daemons.population import Population
 from dan9.kernel.daemon import Daemon, on
 from dan9.testing import run, system
+from dan9.testing.memory_store import MemoryStore
 
 
 class Meter(Daemon):
@@ -264,6 +274,97 @@ def test_a_job_may_be_a_message() -> None:
             assert (jobs["done"], jobs["failed"], jobs["running"]) == (2, 1, [])
 
     run(main)
+
+
+class Tagged(Daemon):
+    """A cycle with several fields."""
+
+    value: int = 0
+    tags: list[str] = []
+    pair: tuple[int, int] = (0, 0)
+
+    @on
+    def tag(self, word: str) -> list[str]:
+        self.tags.append(word)
+        self.pair = (len(word), self.value)
+        return self.tags
+
+    @on
+    def paired(self) -> tuple[int, int]:
+        return self.pair
+
+
+def test_a_population_and_its_jobs_survive_a_restart() -> None:
+    """Count, steps, what cycles have of their own, and the jobs that had not begun."""
+
+    async def first() -> None:
+        async with system(store=store, copy=False) as sim:
+            pool = await sim.spawn(Pool, "tags", cycle=Tagged, size=1)
+            await pool.sync_cycles(10**12)
+            await pool.step(7)
+            await sim.ask("d9://cycle/tags/999999999999", "tag", word="far")
+            await pool.tell_cycle(3, "tag", {"word": "near"})
+            meter = await sim.spawn(Meter, "m")
+            await pool.spawn_cycle("m", "slowly", {"by": 1})  # begins, and is not repeated
+            await pool.spawn_cycle("m", "slowly", {"by": 10})
+            assert await pool.spawn_cycle(lambda: None) == "tags-3"
+            await pool.checkpoint()
+            await meter.add(0)
+            sim.lifecycle.crashed(sim.cell_of(pool), None, RuntimeError("on purpose"))
+            await sim.sleep(5)
+            assert await sim.ask("d9://cycle/tags/3", "tag", word="again") == ["near", "again"]
+            await pool.tell_cycle(4, "tag", {"word": "saved when it stops"})
+
+    async def second() -> None:
+        async with system(store=store, copy=False) as sim:
+            await sim.spawn(Meter, "m")
+            pool = await sim.spawn(Pool, "tags", cycle=Tagged, size=1)
+            status = await pool.status()
+            assert status["population"]["count"] == 10**12
+            assert status["population"]["epoch"] == 7
+            assert status["population"]["active"] == 3
+            assert await sim.ask("d9://cycle/tags/3", "paired") == [5, 0]
+            assert await sim.ask("d9://cycle/tags/999999999999", "tag", word="x") == ["far", "x"]
+            assert await pool.spawn_cycle("m", "add") == "tags-4"
+
+    async def third() -> None:
+        async with system(store=store, copy=False) as sim:
+            with pytest.raises(Corrupt, match="of d9://pool/default/tags was saved with tags="):
+                await sim.spawn(Pool, "tags", cycle=Meter)
+        async with system(store=store, copy=False) as sim:
+            with pytest.raises(Corrupt, match="no cycle class any more"):
+                await sim.spawn(Pool, "tags")
+
+    store = MemoryStore()
+    for life in (first, second, third):
+        run(life)
+
+
+def test_only_jobs_that_had_not_begun_are_run_again() -> None:
+    """One of two had begun when the node was killed: the other runs in the next life, once."""
+
+    async def first() -> None:
+        async with system(store=store, copy=False) as sim:
+            await sim.spawn(Meter, "m")
+            pool = await sim.spawn(Pool, "p", size=1)
+            await pool.spawn_cycle("m", "slowly", {"by": 1})
+            await pool.spawn_cycle("m", "slowly", {"by": 10})
+            await pool.checkpoint()
+            store.lose_power()  # nothing that comes after counts
+            store.error = NotRunning("no power")
+
+    async def second() -> None:
+        store.error = None
+        async with system(store=store, copy=False) as sim:
+            meter = await sim.spawn(Meter, "m")
+            pool = await sim.spawn(Pool, "p", size=1)
+            await sim.sleep(5)
+            assert await meter.add(0) == 10
+            assert (await pool.status())["jobs"]["done"] == 1
+
+    store = MemoryStore()
+    for life in (first, second):
+        run(life)
 
 
 def test_refusals() -> None:

@@ -18,8 +18,17 @@ import operator
 from collections.abc import Awaitable, Callable
 from typing import Any, TypedDict
 
-from dan9.base.errors import BadConfig, BadPayload, Dan9Error, NotFound, Refused, UnknownDaemon
+from dan9.base.errors import (
+    BadConfig,
+    BadPayload,
+    Corrupt,
+    Dan9Error,
+    NotFound,
+    Refused,
+    UnknownDaemon,
+)
 from dan9.base.reasons import Reason
+from dan9.base.shape import Misfit
 from dan9.daemons.population import MOST, Population
 from dan9.kernel.cell import CLOSED, HELD, RUNNING, Behaviour, Cell
 from dan9.kernel.daemon import Config, Daemon, on
@@ -55,7 +64,15 @@ class _Names(dict[str, Cell]):
         return cell if cell is not None else self.make(key) or default
 
 
-class Pool(Daemon, type="pool", checkpoint="never"):
+class Waiting(TypedDict):
+    """A job that is a message and has not begun."""
+
+    target: str
+    type: str
+    payload: dict[str, Any]
+
+
+class Pool(Daemon, type="pool"):
     """Keeps a population of cycles in step, and runs jobs, a limited number at once."""
 
     size: Config[int] = 100
@@ -63,8 +80,16 @@ class Pool(Daemon, type="pool", checkpoint="never"):
     cycle: Config[Any] = None
     """The class of the cycles, or `module:Class`."""
 
+    population: dict[str, Any] = {}
+    """What is saved of the cycles; see `_census`."""
+    _saved: dict[str, Any]
+    jobs: dict[str, Waiting] = {}
+    """Jobs that wait their turn; those that are functions do not survive a restart."""
+    named: int = 0
+    """How many jobs have been given a name."""
+
     async def on_start(self) -> None:
-        """Begin with no cycles and no jobs."""
+        """Begin with the cycles and the waiting jobs of an earlier life, or without."""
         if self.size < 1:
             raise BadConfig(f"size is {self.size}", hint="1 or more", at="size")
         self._cls = _class_of(self.cycle)
@@ -83,16 +108,19 @@ class Pool(Daemon, type="pool", checkpoint="never"):
         self._verbs: dict[str, Verb] = {}
         self._jobs: dict[str, Callable[[Daemon], Awaitable[object]]] = {}  # queued
         self._running: dict[str, str] = {}  # address: job
-        self._count = self._done = self._failed = 0
+        self._done = self._failed = 0
         self._home: Any = None
         if self._cls is not None:
             self._settle_in(self._cls)
+        self._wake_again(self._saved)
+        for job, one in self.jobs.items():
+            self._jobs[job] = functools.partial(_ask, one["target"], one["type"], one["payload"])
+        await self._begin_jobs()
 
     async def on_stop(self, reason: Reason) -> None:
         """Free the cycles' addresses; what is queued there becomes dead letters."""
         if self._home is None:
             return
-        self._people.sync(0)
         for cell in list(self._home.names.values()):
             cell.gate |= CLOSED | HELD
             self.system.lifecycle._bury_queue(cell, "stopped")
@@ -225,12 +253,14 @@ class Pool(Daemon, type="pool", checkpoint="never"):
             raise BadPayload(
                 "a job is a target and a type", hint="whom to ask what?", at="payload.target"
             )
-        self._count += 1
-        job = f"{self.name[:40]}-{self._count}"
+        self.named += 1
+        job = f"{self.name[:40]}-{self.named}"
         if callable(target):
             self._jobs[job] = functools.partial(_call, target)
         else:
-            self._jobs[job] = functools.partial(_ask, target, type, payload or {})
+            payload = payload or {}
+            self._jobs[job] = functools.partial(_ask, target, type, payload)
+            self.jobs[job] = {"target": target, "type": type, "payload": payload}
         await self._begin_jobs()
         return job
 
@@ -241,6 +271,7 @@ class Pool(Daemon, type="pool", checkpoint="never"):
         Errors: not-found.
         """
         if self._jobs.pop(job, None) is not None:
+            self.jobs.pop(job, None)
             return "queued"
         for address, name in self._running.items():
             if name == job:
@@ -262,6 +293,7 @@ class Pool(Daemon, type="pool", checkpoint="never"):
         while self._jobs and len(self._running) < self.size:
             job = next(iter(self._jobs))
             body = self._jobs.pop(job)
+            self.jobs.pop(job, None)  # what has begun does not begin again
 
             async def main(daemon: Daemon, body: Any = body) -> None:
                 await body(daemon)
@@ -271,6 +303,47 @@ class Pool(Daemon, type="pool", checkpoint="never"):
             ref = await self.spawn(function, job, group=self.name, restart="temporary")
             self._running[str(ref.address)] = job
             self.system.monitor(ref)
+
+    # -- what is saved -------------------------------------------------------------------------
+
+    def _census(self) -> dict[str, Any]:
+        """Return the population: of each cycle that is active, what is not as by default."""
+        people = self._people
+        fields = self._cls._d9_fields.state if self._cls is not None else {}
+        wires = [(name, field.shape.wire, self._defaults[name]) for name, field in fields.items()]
+        states: dict[str, dict[str, Any]] = {}
+        for number, instance in people.active.items():
+            states[str(number)] = own = {}
+            for name, wire, default in wires:
+                value = getattr(instance, name)
+                if value != default:
+                    own[name] = value if wire is None else wire(value)
+        return {"count": people.count, "epoch": people.epoch, "states": states}
+
+    def _wake_again(self, saved: dict[str, Any]) -> None:
+        """Have the population that was saved.
+
+        Raises:
+            Corrupt: The cycle class has other fields now, or there is none.
+        """
+        if not saved:
+            return
+        if saved["count"] and self._cls is None:
+            raise Corrupt("there are cycles, and no cycle class any more", hint="give cycle=")
+        self._people.sync(saved["count"])
+        self._people.epoch = saved["epoch"]
+        for number, own in saved["states"].items():
+            instance = self._people.wake(int(number), self._make)
+            for name, value in own.items():
+                try:
+                    field = self._cls._d9_fields.state[name]  # type: ignore[union-attr]
+                    setattr(instance, name, field.shape.take(value))
+                except (KeyError, Misfit):
+                    raise Corrupt(
+                        f"cycle {number} of {self.address} was saved with {name}={value!r}",
+                        hint="does cycle= name another class? `restore version=none` starts afresh",
+                    ) from None
+        self._woken_at_step = self._people.woken
 
     # -- the inside of cycles ---------------------------------------------------------------------
 
@@ -407,6 +480,14 @@ class Pool(Daemon, type="pool", checkpoint="never"):
             hint=f"there are {self._people.count}; `sync-cycles` makes more",
             address=f"d9://cycle/{self.name}/{cycle}",
         )
+
+
+def _take_in(pool: Pool, saved: dict[str, Any]) -> None:
+    pool._saved = saved
+
+
+# Read when it is saved: writing it down at every message would cost more than the message.
+Pool.population = property(Pool._census, _take_in)  # type: ignore[assignment]
 
 
 def _class_of(given: object) -> type[Daemon] | None:

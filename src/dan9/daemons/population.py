@@ -7,6 +7,8 @@ population of 10**12 costs what its active cycles cost.
 - `sync` up is a comparison; down it looks at the active ones only.
 - `step(n)` steps the active ones. With a closed form a cycle steps n at once; without, k steps
   cost k for each cycle that stays active. With nothing active, k steps are one addition.
+- A dictionary keeps the room it once needed, and to look through it takes as long as it did
+  then: so it is made anew when most of it is let go.
 - Sums are the closed form over all, corrected by the active ones: exact.
 """
 
@@ -50,11 +52,7 @@ class Population:
         """Let cycles 0 … count-1 exist; return how many there were."""
         before, self.count = self.count, count
         if count < before:
-            if count == 0:
-                self.active.clear()
-            else:
-                for number in [number for number in self.active if number >= count]:
-                    del self.active[number]
+            self.active = {n: state for n, state in self.active.items() if n < count}
         return before
 
     def wake(self, number: int, make: Callable[[], Any]) -> Any:
@@ -71,6 +69,8 @@ class Population:
         if state is None or not self._is_default(state):
             return False
         del self.active[number]
+        if not self.active:
+            self.active = {}
         self.released += 1
         return True
 
@@ -87,8 +87,12 @@ class Population:
                 if is_default(state):
                     done.append(number)
             stepped += len(active)
-            for number in done:
-                del active[number]
+            if 2 * len(done) > len(active):
+                gone = set(done)
+                self.active = {n: state for n, state in active.items() if n not in gone}
+            else:
+                for number in done:
+                    del active[number]
             self.released += len(done)
             left -= n
         self.epoch += ticks

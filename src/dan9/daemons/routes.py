@@ -1,7 +1,8 @@
 """The router's table: a trie of type, group and name, so that patterns need no scan. Pure.
 
-Three levels of dictionaries. An address is three look-ups; a pattern descends only where
-it fits: `d9://meter/north/*` looks at one group, however many addresses there are.
+Three levels of dictionaries: a pattern descends only where it fits, so that `d9://meter/north/*`
+looks at one group, however many addresses there are. Beside them one dictionary of whole
+addresses: among a million in random order one look-up takes a third of the time of three.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Routes(Generic[V]):
 
     def __init__(self) -> None:
         self.tree: dict[str, dict[str, dict[str, V]]] = {}
-        self.count = 0
+        self._all: dict[str, V] = {}
 
     def add(self, uri: str, value: V) -> bool:
         """Enter an address; False if it is there already.
@@ -43,38 +44,34 @@ class Routes(Generic[V]):
             kind, group, name = plain.groups()
         else:
             parsed = Address.parse(uri)
-            kind, group, name = parsed.type, parsed.group, parsed.name
-        names = self.tree.setdefault(kind, {}).setdefault(group, {})
-        if name in names:
+            kind, group, name, uri = parsed.type, parsed.group, parsed.name, str(parsed)
+        if uri in self._all:
             return False
-        names[name] = value
-        self.count += 1
+        self._all[uri] = value
+        self.tree.setdefault(kind, {}).setdefault(group, {})[name] = value
         return True
+
+    @property
+    def count(self) -> int:
+        """Return how many addresses there are."""
+        return len(self._all)
 
     def get(self, uri: str) -> V | None:
         """Return what an address leads to, or None. Never raises: for what is asked often."""
-        parts = uri.split("/")
-        if len(parts) == 5:
-            _, _, kind, group, name = parts
-        elif len(parts) == 4:
-            _, _, kind, name = parts
-            group = "default"
-        else:
-            return None
-        groups = self.tree.get(kind)
-        if groups is None:
-            return None
-        names = groups.get(group)
-        return None if names is None else names.get(name)
+        value = self._all.get(uri)
+        if value is None and uri.count("/") == 3:
+            head, _, name = uri.rpartition("/")
+            value = self._all.get(f"{head}/default/{name}")
+        return value
 
     def remove(self, uri: str) -> V | None:
         """Take an address out and return what it led to, or None; empty branches go too."""
         parsed = Address.parse(uri)
-        groups = self.tree.get(parsed.type, {})
-        names = groups.get(parsed.group, {})
-        value = names.pop(parsed.name, None)
+        value = self._all.pop(str(parsed), None)
         if value is not None:
-            self.count -= 1
+            groups = self.tree[parsed.type]
+            names = groups[parsed.group]
+            del names[parsed.name]
             if not names:
                 del groups[parsed.group]
             if not groups:
