@@ -5,13 +5,15 @@
 - a lone durable append, and a lone durable ask through a daemon, against a bare commit of
   SQLite (WAL, synchronous=FULL) of one row of the same size: medians, taken in turn;
 - checkpoints of 1 KB a second, handed in one by one and in groups, against one commit each;
-- checkpoint-all of `daemons` daemons (100,000) of which 100 changed;
-- restoring as many.
+- checkpoint-all of `daemons` daemons (100,000), of which all or 100 changed, and how long the
+  node was held meanwhile, in CPU time of its loop, and so whatever else the machine does;
+- restoring as many, with the collector set as a node sets it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sqlite3
 import statistics
@@ -164,9 +166,33 @@ def one_each(store: SqliteStore, count: int) -> float:
     return count / (now() - begun)
 
 
-async def many(directory: Path, daemons: int) -> tuple[float, float, tuple[float, float]]:
-    """Return seconds for a first checkpoint-all, one with 100 changed, and restoring all."""
+class Pulse:
+    """Beats every 5 ms, and keeps the most CPU time that the loop spent between two beats."""
+
+    def __init__(self) -> None:
+        self.most = 0.0
+        self._last = time.thread_time()
+        self._beat()
+
+    def _beat(self) -> None:
+        spent = time.thread_time()
+        self.most = max(self.most, spent - self._last)
+        self._last = spent
+        self._next = asyncio.get_running_loop().call_later(0.005, self._beat)
+
+    def stop(self) -> float:
+        """Beat no more; return the most."""
+        self._next.cancel()
+        return max(self.most, time.thread_time() - self._last)
+
+
+async def many(
+    directory: Path, daemons: int
+) -> tuple[tuple[float, float], float, tuple[float, float]]:
+    """Return seconds for checkpoint-all (and held), one with 100 changed, and restoring all."""
     loop = asyncio.get_running_loop()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     persistence = "d9://persistence/system/persistence"
 
     async def life(
@@ -189,13 +215,15 @@ async def many(directory: Path, daemons: int) -> tuple[float, float, tuple[float
         await asyncio.to_thread(store.close)
         return result
 
-    async def save_all(system: Any, refs: list[Any], _: object) -> tuple[float, float]:
+    async def save_all(
+        system: Any, refs: list[Any], _: object
+    ) -> tuple[tuple[float, float], float]:
         for ref in refs:
             ref.add.tell(1)
         await refs[-1].add(1)
-        begun = now()
+        begun, pulse = now(), Pulse()
         await system.ask(persistence, "checkpoint-all", timeout_s=120)
-        first = now() - begun
+        first = now() - begun, pulse.stop()
         best = float("inf")
         for turn in range(3):
             for ref in refs[turn : turn + 100]:
@@ -245,8 +273,9 @@ def main(arguments: list[str]) -> int:
         row("handed in by 128", f"{group:,.0f} /s", ">= 50,000 /s", group >= 50_000)
         row("", f"{group / single:.0f} x", ">= 10x one each", group >= 10 * single)
         store.close()
-        first, changed, (restored, cpu) = asyncio.run(many(directory, daemons))
+        (first, held), changed, (restored, cpu) = asyncio.run(many(directory, daemons))
         row(f"checkpoint-all of {daemons:,}, all changed", f"{first:.2f} s", "")
+        row("  held the node, at most", f"{held * 1e3:.0f} ms", "< 50 ms", held < 0.05)
         row("  100 changed", f"{changed * 1e3:.0f} ms", "< 100 ms", changed < 0.1)
         row(f"restore {daemons:,} (spawn included)", f"{restored:.2f} s", "< 5 s", restored < 5.0)
         row("  of that CPU", f"{cpu:.2f} s", "")
