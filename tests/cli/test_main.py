@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 from pathlib import Path
 
 import pytest
 
 import dan9
-from dan9.base.errors import AskCycle, Dan9Error, NoNode, NotFound, TimedOut
+from dan9.base.errors import AskCycle, BadAddress, Dan9Error, NoNode, NotFound, TimedOut
 from dan9.cli import main
-from dan9.cli.doctor import _older_than_source
 from dan9.cli.main import WrongUse, error_line, parse
 from dan9.cli.verbs import VERBS
 
@@ -114,6 +112,10 @@ def test_json_with_a_map_is_the_payload() -> None:
         (AskCycle("a cycle", chain=("d9://a", "d9://b")), "a cycle, d9://a > d9://b"),
         (NotFound("two\nlines\x1b[2J"), "two lines\\x1b[2J"),
         (NoNode(), "no-node"),
+        (
+            BadAddress("'d9:/x' is no address", hint="it is d9://t/g/n", message="say"),
+            "'d9:/x' is no address, it is d9://t/g/n",
+        ),
     ],
 )
 def test_an_error_is_one_line(error: Dan9Error, expected: str) -> None:
@@ -130,14 +132,3 @@ def test_the_reference_page_has_every_verb_and_option(name: str) -> None:
     for option in VERBS[name].options:
         spellings = [one for one in option.names if one.startswith("-")]
         assert not spellings or any(f"{one}" in row for one in spellings), (name, spellings)
-
-
-def test_doctor_sees_compiled_modules_that_are_older_than_their_source(tmp_path: Path) -> None:
-    """A minute of grace; what has no source beside it does not count."""
-    module, source = tmp_path / "cell.cpython-311.so", tmp_path / "cell.py"
-    module.touch()
-    assert not _older_than_source(tmp_path)
-    source.touch()
-    assert not _older_than_source(tmp_path)
-    os.utime(module, (0, 0))
-    assert _older_than_source(tmp_path)

@@ -26,6 +26,7 @@ def line_of(node: Shell, *words: str, status: int = 1) -> str:
     [
         # a wrong address
         (("status", "d9://a/b/c/d"), ["d9://a/b/c/d", "an address is d9://type/group/name"]),
+        (("send", "d9:/x", "say"), ["'d9:/x' is no address, an address is d9://type/group/name"]),
         (("status", "d9://A/b/c"), ["'A'", "use 1 to 63 of"]),
         (("ps", "D9!*"), ["'D9!*' is no pattern", "d9://timer/**"]),
         # an unknown daemon
@@ -139,7 +140,8 @@ def test_several_nodes(shell: Shell) -> None:
     """Exit status 3, and they are listed."""
     (shell.cwd / "dan9.toml").write_text('[system]\ndaemons = "none"\n')
     for name in ("one", "two"):
-        shell.well("up", "--detach", "--name", name)
+        said = shell.well("up", "--detach", "--name", name)
+    assert said.endswith("one runs too: name the one you mean, dan9 ps --socket two\n")
     line = line_of(shell, "ps", status=3)
     assert "one, two" in line
     assert "--socket one" in line

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from dan9.base.errors import BadAddress, NotFound, NotSupported, UnknownDaemon
-from dan9.daemons.node import Branch, NodeDaemon, Row, nest
+from dan9.base.events import DeadLetter
+from dan9.daemons.node import Branch, Check, NodeDaemon, Row, nest
 from dan9.kernel.daemon import Daemon, on
 from dan9.testing import run, system
 
@@ -173,6 +174,29 @@ def test_a_system_without_a_host_refuses_what_needs_one() -> None:
             with pytest.raises(NotSupported):
                 await node.fields("a:B")
             assert {check.check for check in await node.doctor()} == {"daemons", "dead letters"}
+
+    run(main)
+
+
+def test_the_doctor_fails_for_poison_alone() -> None:
+    """What nobody took is how things go; what was promised and given up is not."""
+
+    async def main() -> None:
+        async with system(seed=0) as world:
+            node = await world.spawn(NodeDaemon, "node", group="system")
+
+            async def found() -> Check:
+                (row,) = [row for row in await node.doctor() if row.check == "dead letters"]
+                return row
+
+            assert await found() == Check("dead letters", True, "none", (await found()).hint)
+            world.dead_letters.add(DeadLetter(0.0, "d9://a/b/c", reason="stopped"))
+            world.dead_letters.add(DeadLetter(0.0, "d9://a/b/c", reason="expired"))
+            row = await found()
+            assert row.ok
+            assert row.text == "messages that reached nobody: 1 expired, 1 stopped"
+            world.dead_letters.add(DeadLetter(0.0, "d9://a/b/c", reason="poison"))
+            assert not (await found()).ok
 
     run(main)
 

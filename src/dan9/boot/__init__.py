@@ -2,8 +2,8 @@
 
 `reading` and its helpers decide what a configuration says (pure); `loading` fetches files
 and classes for it; `children` turns it into child specs; `assembly` starts everything in
-order; `host` is what the node's daemon may ask of it; `running` is the life of a
-process around it.
+order; `freshness` sees compiled modules that are not of their sources; `host` is what the
+node's daemon may ask of it; `running` is the life of a process around it.
 """
 
 from __future__ import annotations
@@ -22,5 +22,7 @@ async def start(system: System) -> None:
     The kernel calls it by name, because boot lies above it.
     """
     from dan9.boot.assembly import assemble
+    from dan9.boot.freshness import refuse_stale
 
+    refuse_stale()
     await assemble(system)

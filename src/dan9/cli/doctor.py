@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dan9.base.errors import Dan9Error, NoNode
+from dan9.base.errors import BadConfig, Dan9Error, NoNode
+from dan9.boot.freshness import refuse_stale
 from dan9.cli.session import Session
 
 if TYPE_CHECKING:
@@ -44,19 +45,11 @@ def _kernel() -> dict[str, Any]:
     spec = find_spec("dan9.kernel.scheduler")
     compiled = spec is not None and str(spec.origin).endswith(".so")
     text = "compiled" if compiled else "uncompiled: everything works, 4 to 8 times slower"
-    if compiled and spec is not None and _older_than_source(Path(str(spec.origin)).parent):
-        # Only a suspicion: an edit that was taken back leaves a newer file as well.
-        text = "compiled before its source was touched last: after a pull, make compiled"
+    try:
+        refuse_stale()
+    except BadConfig as error:
+        return _row("kernel", ok=False, text=error.text, hint=error.hint)
     return _row("kernel", ok=True, text=text)
-
-
-def _older_than_source(folder: Path) -> bool:
-    """True if a compiled module of the folder is older than the source beside it."""
-    for module in folder.glob("*.so"):
-        source = folder / f"{module.name.partition('.')[0]}.py"
-        if source.exists() and source.stat().st_mtime > module.stat().st_mtime + 60:
-            return True
-    return False
 
 
 def _loop() -> dict[str, Any]:

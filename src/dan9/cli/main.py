@@ -232,8 +232,9 @@ def _refuse(error: Dan9Error, *, as_json: bool) -> int:
 def error_line(error: Dan9Error) -> str:
     """Return an error as one line: what, where, what to do next."""
     parts = [error.text or error.code]
-    where = " ".join(part for part in (error.address, error.message) if part)
-    if error.address and error.address in error.text:
+    # A message's type alone says nothing to whoever has just typed it.
+    where = f"{error.address} {error.message}".strip() if error.address else ""
+    if error.address in error.text:
         where = ""
     if error.chain and not all(one in error.text for one in error.chain):
         where = f"{where} {' > '.join(error.chain)}".strip()

@@ -12,13 +12,14 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dan9.base.errors import Closed, Dan9Error, NotFound, TimedOut, from_form, to_form
 from dan9.cli.session import NODE, Session
 from dan9.cli.show import json_line, page_for
+from dan9.edge.discovery import find_nodes
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -38,12 +39,21 @@ def up(session: Session, args: Namespace) -> Iterator[object]:
     if args.detach:
         _show(_detach(session, args, config), as_json=args.json)
         return iter(())
-    from dan9.boot.running import run_node
-
+    run_node = _node_runner()
     session.status = run_node(
         name=args.name, config=config, on_ready=lambda facts: _show(facts, as_json=args.json)
     )
     return iter(())
+
+
+def _node_runner() -> Callable[..., int]:
+    """Import what runs a node, unless half of it would be of another version."""
+    from dan9.boot.freshness import refuse_stale
+
+    refuse_stale()
+    from dan9.boot.running import run_node
+
+    return run_node
 
 
 def config_of(given: str | None) -> Path | None:
@@ -71,6 +81,10 @@ def _show(facts: dict[str, Any], *, as_json: bool) -> None:
         return
     page = page_for(sys.stdout)
     hint = "dan9 down stops it" if facts.get("detached") else "Ctrl-C stops it"
+    others = [node.name for node in find_nodes() if node.name != facts["node"]]
+    if others:
+        those = f"{', '.join(others)} {'runs' if len(others) == 1 else 'run'} too"
+        hint = f"{those}: name the one you mean, dan9 ps --socket {facts['node']}"
     print(
         f"{page.paint(facts['node'], 'bold')} is {page.state('running')} with"
         f" {facts['daemons']} daemons at {facts['socket']}; {hint}",
@@ -134,9 +148,7 @@ def _be_the_node(writer: int, name: str | None, config: Path | None) -> NoReturn
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
-        from dan9.boot.running import run_node
-
-        status = run_node(
+        status = _node_runner()(
             name=name,
             config=config,
             on_ready=lambda facts: say({**facts, "detached": True}),

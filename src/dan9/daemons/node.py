@@ -250,7 +250,8 @@ class NodeDaemon(Daemon, type="system"):
         """Look at the node's own health."""
         rows = [self._row(address) for address in self.system.addresses()]
         failed = [row.address for row in rows if row.state == "failed"]
-        letters = self.system.dead_letters.ring
+        reasons = self.system.dead_letters.by_reason
+        letters = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         host = getattr(self.system, "host", None)
         return [
             Check(
@@ -263,9 +264,11 @@ class NodeDaemon(Daemon, type="system"):
             ),
             Check(
                 "dead letters",
-                not letters,
-                f"{len(letters)} messages reached nobody" if letters else "none",
-                "dan9 dead lists them",
+                # Most are how things go: a stopped daemon's queue, an asker who gave up. Poison
+                # was promised to be handled, and is not.
+                not reasons["poison"],
+                f"messages that reached nobody: {letters}" if letters else "none",
+                "dan9 dead lists them; a durable daemon failed at the poison three times",
             ),
             *(host.checks() if host is not None else ()),
         ]

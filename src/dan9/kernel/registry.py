@@ -153,6 +153,8 @@ class Registry:
             raise BadAddress(
                 f"{text} is a pattern and names many", hint="an ask goes to one; tell to all"
             )
+        if "/" in text:
+            Address.parse(text)  # it was meant for one: say what one is
         segment(text, "address")
         found: list[Cell] = []
         for home in self.homes.values():
