@@ -163,6 +163,9 @@ def _child(root: Path, work: Path, target: Path, modules: list[str]) -> None:
         opt_level=os.environ.get("DAN9_OPT_LEVEL", "3"),
         debug_level="0",
     )
+    if os.name == "posix":  # our functions may call each other without the linker's table
+        for extension in extensions:
+            extension.extra_compile_args.append("-fvisibility=hidden")
     command = build_ext(Distribution({"name": "dan9", "ext_modules": extensions}))
     command.build_lib = str(target)
     command.build_temp = str(work / "o")
