@@ -126,8 +126,6 @@ class Forbidden:
         return self
 
 
-def packed(
-    first: object, rest: tuple[object, ...], kw: dict[str, object]
-) -> tuple[int, object]:
+def packed(first: object, rest: tuple[object, ...], kw: dict[str, object]) -> tuple[int, object]:
     """Return shape and carrier of the arguments of a call."""
     return pack(rest if first is _MISSING else (first, *rest), kw)

@@ -66,6 +66,9 @@ __all__ = ["System", "current_message", "gather"]
 
 D = TypeVar("D", bound=Daemon)
 
+_QUICK_OPTIONS = {"group", "supervisor"}
+"""What a spawn may say and still be a mere allocation."""
+
 _LIVE: list[System] = []
 """Systems running in this process, for `log_info` and its kin and `current_message` only."""
 
@@ -379,28 +382,14 @@ class System(Speaking, Watching, Insight):
         self, cls: Callable[..., Coroutine[Any, Any, Any]], name: str, **options: Any
     ) -> Ref: ...
     async def spawn(
-        self,
-        cls: type[D] | Callable[..., Coroutine[Any, Any, Any]],
-        name: str,
-        *,
-        group: str = "default",
-        start: bool = True,
-        supervisor: object = None,
-        restart: str | None = None,
-        spec: ChildSpec | None = None,
-        mailbox: int | None = None,
-        policy: str | None = None,
-        clock: Clock | None = None,
-        allow: list[dict[str, Any]] | None = None,
-        keep: bool = False,
-        **config: Any,
+        self, cls: type[D] | Callable[..., Coroutine[Any, Any, Any]], name: str, **options: Any
     ) -> D | Ref:
         """Make a daemon, start it, and return a ref when it is ready.
 
         Args:
             cls: A Daemon class, or a coroutine function (`async def f(daemon)`).
             name: Its name; (type, group, name) is unique.
-            group: Its group.
+            group: Its group; without one, `default`.
             start: False: leave it in state `created` until it is told `start`.
             supervisor: The daemon whose child it is; None: `d9://supervisor/system/user`;
                 False: nobody's.
@@ -417,16 +406,36 @@ class System(Speaking, Watching, Insight):
             BadConfig: A configuration that the class does not have or that does not fit.
             DaemonFailed: Its `on_start` raised; the name is free again.
         """
-        is_plain = supervisor is None or isinstance(supervisor, Cell)
-        if self._is_quiet and start and is_plain and not config:
-            plain = not (restart or spec or mailbox or policy or clock or allow or keep)
-            behaviour = getattr(cls, "_d9_behaviour", None) if plain else None
-            ref = None
-            if behaviour is not None:
+        if self._is_quiet and (not options or options.keys() <= _QUICK_OPTIONS):
+            behaviour = getattr(cls, "_d9_behaviour", None)
+            supervisor = options.get("supervisor")
+            if behaviour is not None and (supervisor is None or isinstance(supervisor, Cell)):
+                group = options.get("group", "default")
                 ref = self.registry.quick(behaviour, cls, group, name, Ref)  # type: ignore[arg-type]
-            if ref is not None:
-                self._place(ref._d9_cell, supervisor)  # type: ignore[attr-defined]
-                return ref  # type: ignore[return-value]
+                if ref is not None:
+                    if supervisor is not None:
+                        self._place(ref._d9_cell, supervisor)  # type: ignore[attr-defined]
+                    return ref  # type: ignore[return-value]
+        return await self._spawn(cls, name, **options)
+
+    async def _spawn(
+        self,
+        cls: type[D] | Callable[..., Coroutine[Any, Any, Any]],
+        name: str,
+        *,
+        group: str = "default",
+        start: bool = True,
+        supervisor: object = None,
+        restart: str | None = None,
+        spec: ChildSpec | None = None,
+        mailbox: int | None = None,
+        policy: str | None = None,
+        clock: Clock | None = None,
+        allow: list[dict[str, Any]] | None = None,
+        keep: bool = False,
+        **config: Any,
+    ) -> D | Ref:
+        """Spawn with all that `spawn` takes."""
         function: object = None
         if not (isinstance(cls, type) and issubclass(cls, Daemon)):
             function = cls

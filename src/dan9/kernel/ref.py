@@ -26,12 +26,14 @@ class Ref:
     a daemon's state is private.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_d9_cell", "_d9_only")
+    __slots__ = ("__dict__", "__weakref__", "_d9_cell")
+    _d9_only: frozenset[str] | None = None  # few refs are narrowed: theirs is in __dict__
     __d9_ref__ = True  # base.forms: on a wire it is its address
 
     def __init__(self, cell: Cell, only: frozenset[str] | None = None) -> None:
         self._d9_cell = cell
-        self._d9_only = only
+        if only is not None:
+            self._d9_only = only
 
     @property
     def address(self) -> str:

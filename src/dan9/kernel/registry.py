@@ -6,23 +6,31 @@ registry. A bare name resolves if exactly one daemon has it, group `system` firs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from dan9.base.address import SCHEME, Address, Pattern, is_pattern, segment
 from dan9.base.errors import AddressInUse, AmbiguousName, BadAddress, UnknownDaemon
 from dan9.kernel.cell import RUNNING, SUSPENDED, Behaviour, Cell, Home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dan9.kernel.scheduler import Scheduler
 
 __all__ = ["Registry"]
 
+_NEW: Final[Callable[[Any], Any]] = object.__new__  # a constant is not looked up
+
 
 def is_plain(name: str) -> bool:
     """True for the names that need no closer look: lower-case letters and digits."""
-    return len(name) <= 63 and name.isascii() and name.isalnum() and name.islower()
+    if not 0 < len(name) <= 63:
+        return False
+    for place in range(len(name)):
+        code = ord(name[place])
+        if not (97 <= code <= 122 or 48 <= code <= 57):
+            return False
+    return True
 
 
 @final
@@ -78,15 +86,14 @@ class Registry:
             cell.serial = self.serial
             home.names[name] = cell
             self.count += 1
-        instance: Any = object.__new__(cls)
+        instance: Any = _NEW(cls)
         instance._d9_cell = cell
         cell.instance = instance
         cell.started_at = scheduler.time()
         cell.state = RUNNING
         cell.gate = 0
-        ref: Any = object.__new__(ref_class)
+        ref: Any = _NEW(ref_class)
         ref._d9_cell = cell
-        ref._d9_only = None
         return ref
 
     def add(self, home: Home, name: str) -> Cell:
