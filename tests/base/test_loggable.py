@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dan9.base.loggable import ITEM, MAX_DEPTH, MAX_TEXT, kept_fields, kept_text
@@ -111,11 +111,12 @@ anything: st.SearchStrategy[Any] = st.recursive(
     | st.text(st.characters())  # half characters too
     | st.builds(Broken),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
-    max_leaves=20,
+    max_leaves=10,
 )
 
 
-@given(st.dictionaries(st.text(st.characters()), anything, max_size=4))
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(st.characters()), anything, max_size=3))
 def test_whatever_is_logged_becomes_strict_json(fields: dict[str, Any]) -> None:
     """UTF-8 that every parser takes, and the same again if it is kept twice."""
     found = kept_fields(fields)

@@ -379,6 +379,35 @@ def test_a_file_is_written_rotated_and_flushed(tmp_path: Path) -> None:
     assert all(name.stat().st_size <= 1000 for name in names)
 
 
+def test_a_file_turns_over_by_age(tmp_path: Path) -> None:
+    """A day is a day of its first entry; a quiet log turns over when something is said."""
+    path = tmp_path / "app.log"
+
+    async def main() -> None:
+        async with system() as sim:
+            log = await sim.spawn(
+                Logging, "logging", group="system", file=str(path), rotate={"age": "1d", "keep": 2}
+            )
+            for hour in range(0, 100, 10):
+                log_info("me", "hour %d", hour)
+                await asyncio.sleep(36_000)
+            assert await log.flush() == 0
+
+    run(main)
+    hours = {
+        name: [
+            line.split()[-1] for line in (tmp_path / name).read_text().splitlines() if "me:" in line
+        ]
+        for name in ("app.log", "app.log.1", "app.log.2")
+    }
+    assert hours == {
+        "app.log": ["90"],
+        "app.log.1": ["60", "70", "80"],
+        "app.log.2": ["30", "40", "50"],
+    }
+    assert not (tmp_path / "app.log.3").exists()
+
+
 def test_what_waits_is_written_when_the_node_goes_down(tmp_path: Path) -> None:
     """Also the last word."""
     path = tmp_path / "app.log"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dan9.base.errors import (
     NotFound,
     UnknownDaemon,
 )
+from dan9.daemons.historyfile import HistoryFile
 from dan9.daemons.logging import Logging
 from dan9.daemons.monitoring import Monitoring
 from dan9.kernel.clock import VirtualClock
@@ -434,6 +436,44 @@ def test_a_history_that_cannot_be_opened_is_said_and_monitoring_goes_on(tmp_path
             monitoring, worker = await watched(sim)
             await busy(worker, 2)
             assert (await monitoring.history("w", "handled"))["handled"]
+
+    run(main)
+
+
+def test_a_history_that_cannot_be_written_is_said_once_and_when_it_can_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk costs curves; nothing stops, and series that were new stay to be written."""
+    write = HistoryFile.write
+    is_full = True
+
+    def refuse(self: HistoryFile, *parts: Any) -> None:
+        if is_full:
+            raise sqlite3.OperationalError("database or disk is full")
+        write(self, *parts)
+
+    monkeypatch.setattr(HistoryFile, "write", refuse)
+
+    async def main() -> None:
+        nonlocal is_full
+        async with system(state_dir=tmp_path) as sim:
+            monitoring, worker = await watched(sim)
+            log = await sim.spawn(Logging, "logging", group="system")
+            for minute in range(40):
+                is_full = minute < 20
+                await worker.work()
+                await asyncio.sleep(60)
+                if minute == 19:
+                    status = await sim.ask("monitoring", "status")
+                    assert "disk is full" in status["disk"]["trouble"]
+            said = [(e["level"], e["text"]) for e in await log.display("warning", "monitoring")]
+            assert said == [
+                ("error", "the history is not being written: database or disk is full"),
+                ("warning", "the history is being written again"),
+            ]
+            history = await monitoring.history("w", "work-count", since=sim.clock.now() - 1100)
+            assert len(history["work-count"]) >= 15
+            assert (await sim.ask("monitoring", "status"))["restarts"] == 0
 
     run(main)
 

@@ -95,9 +95,7 @@ class Monitoring(Daemon, type="monitoring", checkpoint="on-change"):
             self.max_series if path is not None else 0,
             self.collect_interval / 2,
         )
-        self._past = Past(
-            self._book, path, self.max_disk, self._blocking, lambda line: self.log.error("%s", line)
-        )
+        self._past = Past(self._book, path, self.max_disk, self._blocking, self.log)
         await self._past.open(self.clock.now())
         self._board = AlertBoard(self.alert_rules)
         self._alert_due: Any = None

@@ -16,6 +16,7 @@ from typing import Any
 from dan9.daemons.historyfile import COARSE, FINE, REACH, HistoryFile
 from dan9.daemons.sampling import Book
 from dan9.daemons.series import Point
+from dan9.kernel.log import Logger
 
 __all__ = ["Past"]
 
@@ -30,7 +31,7 @@ class Past:
         path: The file on disk; None: there is none.
         quota_bytes: What it may grow to.
         blocking: Runs a blocking call and gives its value.
-        say: Called with a line when the disk gives trouble, or is well again.
+        log: Where it is said when the disk gives trouble, or is well again.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Past:
         path: Path | None,
         quota_bytes: int,
         blocking: Callable[[Callable[[], Any]], Awaitable[Any]],
-        say: Callable[[str], None],
+        log: Logger,
     ) -> None:
         self.book = book
         self.path = path
@@ -47,7 +48,7 @@ class Past:
         self._quota_bytes = quota_bytes
         self._file: HistoryFile | None = None
         self._blocking = blocking
-        self._say = say
+        self._log = log
         self._work: asyncio.Task[None] | None = None
         self._flushed = 0.0
 
@@ -64,11 +65,13 @@ class Past:
             ids, next_id = await self._blocking(self._file.series)
             self.book.roster.load(ids, next_id)
         except (OSError, sqlite3.Error) as error:
-            self._say(f"no history on disk: {path}: {error}")
+            self._log.error("no history on disk: %s: %s", path, error)  # noqa: TRY400
             self.book.keep_nothing()
             return
         if self._file.put_aside:
-            self._say(f"the history could not be read and was put aside: {self._file.put_aside}")
+            self._log.error(
+                "the history could not be read and was put aside: %s", self._file.put_aside
+            )
 
     async def close(self, now: float) -> None:
         """Write what waits and close the file."""
@@ -145,9 +148,9 @@ class Past:
         except sqlite3.Error as error:
             if str(error) != self.trouble:
                 self.trouble = str(error)
-                self._say(f"the history is not being written: {error}")
+                self._log.error("the history is not being written: %s", error)  # noqa: TRY400
             roster.fresh, roster.given_up = fresh + roster.fresh, given_up + roster.given_up
             return
         if self.trouble:
             self.trouble = ""
-            self._say("the history is being written again")
+            self._log.warning("the history is being written again")
