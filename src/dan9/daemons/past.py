@@ -65,7 +65,7 @@ class Past:
             ids, next_id = await self._blocking(self._file.series)
             self.book.roster.load(ids, next_id)
         except (OSError, sqlite3.Error) as error:
-            self._log.error("no history on disk: %s: %s", path, error)  # noqa: TRY400
+            self._log.error("no history on disk: %s: %s", path, error)
             self.book.keep_nothing()
             return
         if self._file.put_aside:
@@ -148,7 +148,7 @@ class Past:
         except sqlite3.Error as error:
             if str(error) != self.trouble:
                 self.trouble = str(error)
-                self._log.error("the history is not being written: %s", error)  # noqa: TRY400
+                self._log.error("the history is not being written: %s", error)
             roster.fresh, roster.given_up = fresh + roster.fresh, given_up + roster.given_up
             return
         if self.trouble:
