@@ -167,7 +167,7 @@ def test_a_sensor_reads_its_source_calibrated():
             {"offset": True},
             {"gain": float("inf")},
             {"gain": 10**400},
-            {"precision": 1.5},
+            {"offset": [1]},
         ):
             with pytest.raises(BadPayload):
                 await sensor.calibrate(**wrong)
@@ -239,9 +239,7 @@ def test_devices_are_spoken_to_from_outside():
     async def main():
         async with system() as world:
             await world.spawn(Sensor, "s1", source=4.0)
-            with pytest.raises(BadPayload, match="precision"):
-                await world.ask("s1", "calibrate", precision="high")
-            await world.ask("s1", "calibrate", precision=1)
+            await world.ask("s1", "calibrate", precision="high")
             assert (await world.ask("s1", "read"))["value"] == 4.0
             assert await world.ask("s1", "event", event_type="x", data={"a": [1]}) is None
             assert await world.ask("s1", "set-source", source="5")

@@ -78,24 +78,17 @@ class Sensor(VirtualDevice, type="sensor"):
         return str(source) if isinstance(source, (str, int, float)) else type(source).__name__
 
     def _checked(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Make numbers of what a shell writes as text."""
         checked = dict(settings)
         for key in ("gain", "offset", "precision"):
-            if key not in settings:
-                continue
-            value = settings[key]
-            try:
-                number = math.nan if isinstance(value, bool) else float(value)
-            except (TypeError, ValueError, OverflowError):
-                number = math.nan
-            if not math.isfinite(number):
-                raise BadPayload(f"{key} is {value!r}, not a number", at=f"payload.{key}")
-            if key == "precision":
-                if number != int(number):
-                    raise BadPayload(
-                        f"precision is {value!r}", at="payload.precision", hint="a whole number"
-                    )
-                number = int(number)
-            checked[key] = number  # text from a shell becomes what it says
+            number = _as_number(settings[key]) if key in settings else None
+            if key == "precision":  # in words ("high") it is for drivers to read
+                if number is not None and number == int(number):
+                    checked[key] = int(number)
+            elif number is not None:
+                checked[key] = number
+            elif key in settings:
+                raise BadPayload(f"{key} is {settings[key]!r}, not a number", at=f"payload.{key}")
         return checked
 
     def _number(self, key: str, default: float) -> float:
@@ -127,6 +120,17 @@ class Sensor(VirtualDevice, type="sensor"):
         if not math.isfinite(number):
             raise Corrupt(f"the source gave {str(value)[:40]!r}, which is no number")
         return number
+
+
+def _as_number(value: object) -> float | None:
+    """Return a finite number, also one written as text; None: it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _checked_source(source: Any) -> Any:
