@@ -15,17 +15,23 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from dan9.base.errors import (
-    BadPayload,
     Closed,
     Dan9Error,
-    NoNode,
-    PermissionRefused,
-    Unreachable,
     WireError,
     from_form,
 )
 from dan9.base.frame import MAX_FRAME_BYTES, FrameReader
-from dan9.edge.client import DEFAULT, GRACE_S, PATIENCE_S, request_of, timed_out, welcomed
+from dan9.edge.calls import (
+    DEFAULT,
+    GRACE_S,
+    PATIENCE_S,
+    Caller,
+    no_node,
+    request_of,
+    silent,
+    timed_out,
+    together,
+)
 from dan9.edge.discovery import choose_socket, reachable
 from dan9.edge.outbox import Outbox
 from dan9.edge.protocol import (
@@ -54,39 +60,19 @@ async def connect_async(
     try:
         with reachable(path) as short:
             _, found = await loop.create_unix_connection(lambda: AsyncClient(path), short)
-    except PermissionError:
-        raise PermissionRefused(
-            f"{path} is another user's", hint="run a node of your own: dan9 up", at=path
-        ) from None
     except OSError as error:
-        raise NoNode(
-            f"no node listens at {path}: {error.strerror or error}",
-            hint="see which run: dan9 ps; start one: dan9 up --detach",
-            at=path,
-        ) from None
+        raise no_node(path, error) from None
     await found.shake_hands(client)
     return found
 
 
-class AsyncClient(asyncio.Protocol):
-    """A connection to a node, for one event loop. Make it with `connect_async`.
-
-    Attributes:
-        path: The node's socket.
-        node, pid, build: The node's name, process id and version.
-        address: The address under which the node stamps what this client says.
-    """
-
-    node = ""
-    pid = 0
-    build = ""
-    address = ""
+class AsyncClient(Caller, asyncio.Protocol):
+    """A connection to a node, for one event loop. Make it with `connect_async`."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        super().__init__(path)
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(MAX_FRAME_BYTES)
-        self._limit = MAX_FRAME_BYTES
         self._transport: asyncio.Transport | None = None
         self._welcome: asyncio.Future[Welcome | Dan9Error] = self._loop.create_future()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -114,20 +100,12 @@ class AsyncClient(asyncio.Protocol):
         self._say(Hello(PROTOCOL, VERSION, client))
         try:
             async with asyncio.timeout(PATIENCE_S):
-                welcome = welcomed(await self._welcome, self.path)
+                self._enter(await self._welcome)
         except BaseException as error:
             await self.close()
             if isinstance(error, TimeoutError):
-                raise Unreachable(
-                    f"what listens at {self.path} does not answer",
-                    hint="the node is stopped or blocked, or it is no node",
-                ) from None
+                raise silent(self.path) from None
             raise
-        self.node = welcome.node
-        self.pid = welcome.pid
-        self.build = welcome.build
-        self.address = welcome.address
-        self._limit = welcome.max_frame_bytes
 
     async def close(self) -> None:
         """Close the connection; subscriptions end with it. A second call does nothing."""
@@ -151,8 +129,7 @@ class AsyncClient(asyncio.Protocol):
         **fields: Any,
     ) -> Coroutine[Any, Any, Any]:
         """Ask a daemon and return its reply; see `Client.ask`. Cancelling it cancels the ask."""
-        body = {**payload, **fields} if payload else fields
-        return self._call("ask", to, type, body, timeout_s, message_id)
+        return self._call("ask", to, type, together(payload, fields), timeout_s, message_id)
 
     def send(
         self,
@@ -166,8 +143,7 @@ class AsyncClient(asyncio.Protocol):
         **fields: Any,
     ) -> Coroutine[Any, Any, None]:
         """Tell a daemon, and wait until the message is in its mailbox."""
-        body = {**payload, **fields} if payload else fields
-        return self._call("send", to, type, body, timeout_s, message_id)
+        return self._call("send", to, type, together(payload, fields), timeout_s, message_id)
 
     def tell(
         self,
@@ -179,8 +155,7 @@ class AsyncClient(asyncio.Protocol):
         **fields: Any,
     ) -> None:
         """Tell a daemon and go on; `flush` waits until the node has it."""
-        body = {**payload, **fields} if payload else fields
-        self._say(request_of("tell", to, type, body, DEFAULT, None))
+        self._say(request_of("tell", to, type, together(payload, fields)))
 
     async def flush(self) -> None:
         """Wait until the node has taken everything that was told so far."""
@@ -210,7 +185,7 @@ class AsyncClient(asyncio.Protocol):
         **fields: Any,
     ) -> AsyncIterator[dict[str, Any]]:
         """Ask for a subscription and yield its events' payloads, on a connection of its own."""
-        body = {**(payload or {}), **fields}
+        body = together(payload, fields)
         async with await connect_async(self.path) as own:
             await own.ask(to, type, payload=body, timeout_s=timeout_s)
             async for event in own.events():
@@ -254,10 +229,7 @@ class AsyncClient(asyncio.Protocol):
     def _say(self, message: Hello | Request) -> None:
         if self._broken is not None:
             raise self._broken
-        try:
-            self._out.add(message, self._limit)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise BadPayload(f"the payload cannot cross a wire: {error}") from None
+        self._put(self._out, message)
         if not self._is_flushing:
             self._is_flushing = True
             self._loop.call_soon(self._flush)
@@ -323,15 +295,6 @@ class AsyncClient(asyncio.Protocol):
             if not future.done():
                 future.set_exception(error)
         self._events.put_nowait(None)
-
-    def _lost(self) -> Unreachable:
-        return Unreachable(
-            f"the node {self.node} ended the connection".replace("  ", " "),
-            hint="whether the message was handled is not known; see dan9 ps, start with dan9 up",
-        )
-
-    def __repr__(self) -> str:
-        return f"<client {self.address} of {self.node}>"
 
 
 class _Answer:

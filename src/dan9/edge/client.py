@@ -24,45 +24,41 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
-from dan9.base import forms
 from dan9.base.errors import (
-    BadPayload,
     Closed,
     Dan9Error,
-    NoNode,
-    PermissionRefused,
     TimedOut,
     Unreachable,
     WireError,
     from_form,
 )
 from dan9.base.frame import MAX_FRAME_BYTES, FrameReader
+from dan9.edge.calls import (
+    DEFAULT,
+    GRACE_S,
+    PATIENCE_S,
+    Caller,
+    no_node,
+    request_of,
+    silent,
+    timed_out,
+    together,
+)
 from dan9.edge.discovery import choose_socket, reachable
 from dan9.edge.outbox import Outbox
 from dan9.edge.protocol import (
-    FOREVER,
     PROTOCOL,
     VERSION,
     Event,
     FromNode,
     Hello,
     Request,
-    Welcome,
     decode_from_node,
     decode_welcome,
     keep_freed_memory,
 )
 
-__all__ = ["DEFAULT", "Client", "connect", "request_of", "timed_out", "welcomed"]
-
-DEFAULT: Final = -1.0
-"""The `timeout_s` that leaves the deadline to the message."""
-
-GRACE_S: Final = 1.0
-"""How much longer than a deadline the client waits: the node's own word says more than ours."""
-
-PATIENCE_S: Final = 10.0
-"""After so long without a word from the node it is asked whether it still lives."""
+__all__ = ["Client", "connect"]
 
 _PIECE: Final = 256 * 1024
 
@@ -83,23 +79,16 @@ def connect(name_or_path: str | None = None, *, client: str = "python") -> Clien
     return Client(choose_socket(name_or_path), client=client)
 
 
-class Client:
-    """A connection to a node. Make it with `connect`; it is a context manager.
-
-    Attributes:
-        path: The node's socket.
-        node, pid, build: The node's name, process id and version.
-        address: The address under which the node stamps what this client says.
-    """
+class Client(Caller):
+    """A connection to a node. Make it with `connect`; it is a context manager."""
 
     def __init__(self, path: str, *, client: str = "python") -> None:
-        self.path = path
+        super().__init__(path)
         self._name = client
         self._socket = _open(path)
         self._lock = threading.Condition()
         self._sending = threading.Lock()
         self._reader = FrameReader(MAX_FRAME_BYTES)
-        self._limit = MAX_FRAME_BYTES
         self._number = 0
         self._waiting: dict[int, FromNode | None] = {}
         self._events: deque[FromNode] = deque()
@@ -107,15 +96,10 @@ class Client:
         self._is_closed = False
         self._broken: Dan9Error | None = None
         try:
-            welcome = self._shake_hands(client)
+            self._shake_hands(client)
         except BaseException:
             self._socket.close()
             raise
-        self.node = welcome.node
-        self.pid = welcome.pid
-        self.build = welcome.build
-        self.address = welcome.address
-        self._limit = welcome.max_frame_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -169,9 +153,8 @@ class Client:
             Unreachable: The node ended, or does not answer. Whether the message was handled is
                 not known.
         """
-        body = {**(payload or {}), **fields}
-        reply = self._call("ask", to, type, body, timeout_s, message_id)
-        return reply.ok
+        body = together(payload, fields)
+        return self._call("ask", to, type, body, timeout_s, message_id).ok
 
     def send(
         self,
@@ -185,7 +168,7 @@ class Client:
         **fields: Any,
     ) -> None:
         """Tell a daemon, and wait until the message is in its mailbox. Raises as `ask`."""
-        self._call("send", to, type, {**(payload or {}), **fields}, timeout_s, message_id)
+        self._call("send", to, type, together(payload, fields), timeout_s, message_id)
 
     def tell(
         self,
@@ -200,7 +183,7 @@ class Client:
 
         `flush` waits until the node has it.
         """
-        self._send(Request("tell", None, to, type, _data({**(payload or {}), **fields})))
+        self._send(request_of("tell", to, type, together(payload, fields)))
 
     def flush(self) -> None:
         """Wait until the node has taken everything that was told so far."""
@@ -250,7 +233,7 @@ class Client:
         events meet no others.
         """
         with Client(self.path, client=self._name) as own:
-            own.ask(to, type, payload={**(payload or {}), **fields}, timeout_s=timeout_s)
+            own.ask(to, type, payload=together(payload, fields), timeout_s=timeout_s)
             for event in own.events():
                 yield event.payload
 
@@ -293,7 +276,7 @@ class Client:
             raise
 
     def _send(self, request: Request) -> None:
-        frame = _frame_of(request, self._limit)
+        frame = self._frame_of(request)
         with self._sending:
             if self._broken is not None:
                 raise self._broken
@@ -304,6 +287,12 @@ class Client:
                     # The node may have said why before it closed: that is the better word.
                     self._drain()
                     raise self._break(self._lost()) from None
+
+    def _frame_of(self, message: Hello | Request) -> list[bytes]:
+        """Return what to send, in order; a large body is not copied."""
+        out = Outbox()
+        self._put(out, message)
+        return out.take()
 
     def _write(self, pieces: list[bytes]) -> None:
         for piece in pieces:
@@ -364,7 +353,7 @@ class Client:
         if not self._sending.acquire(blocking=False):
             return None  # a thread is in the middle of a frame: not now
         try:
-            self._write(_frame_of(Request("ping", 0), self._limit))
+            self._write(self._frame_of(Request("ping", 0)))
         finally:
             self._sending.release()
         if _is_readable(self._socket, min(left, PATIENCE_S)):
@@ -406,13 +395,6 @@ class Client:
         except OSError:
             pass
 
-    def _lost(self) -> Unreachable:
-        node = getattr(self, "node", "")
-        return Unreachable(
-            f"the node {node} ended the connection".replace("  ", " "),
-            hint="whether the message was handled is not known; see dan9 ps, start with dan9 up",
-        )
-
     def _break(self, error: Dan9Error) -> Dan9Error:
         """Remember the first reason why no more can come; return it."""
         if self._broken is None:
@@ -420,89 +402,24 @@ class Client:
         self._lock.notify_all()
         return self._broken
 
-    def _shake_hands(self, client: str) -> Welcome:
+    def _shake_hands(self, client: str) -> None:
         """Say hello, read the welcome."""
         ends = time.monotonic() + PATIENCE_S
         try:
             with suppress(OSError):  # a node that refuses us may have closed; it said why
-                self._write(_frame_of(Hello(PROTOCOL, VERSION, client), self._limit))
+                self._write(self._frame_of(Hello(PROTOCOL, VERSION, client)))
             while True:
                 if not _is_readable(self._socket, ends - time.monotonic()):
-                    raise Unreachable(
-                        f"what listens at {self.path} does not answer",
-                        hint="the node is stopped or blocked, or it is no node",
-                    )
+                    raise silent(self.path)
                 data = self._socket.recv(_PIECE)
                 bodies = self._reader.feed(data)
                 if bodies:
-                    return welcomed(decode_welcome(bodies[0]), self.path)
+                    self._enter(decode_welcome(bodies[0]))
+                    return
                 if not data:
                     raise self._lost()
         except OSError:
             raise self._lost() from None
-
-    def __repr__(self) -> str:
-        return f"<client at {self.path}>"
-
-
-# ------------------------------------------------------------ shared with asyncio's twin
-
-
-def request_of(
-    kind: str,
-    to: str,
-    type_: str,
-    payload: dict[str, Any],
-    timeout_s: float | None,
-    message_id: str | None,
-) -> Request:
-    """Return the request of a call; its id is the caller's to give."""
-    timeout: float | str | None = timeout_s
-    if timeout_s is None or timeout_s == math.inf:
-        timeout = FOREVER
-    elif timeout_s < 0:
-        timeout = None
-    return Request(kind, None, to, type_, _data(payload), timeout, message_id)
-
-
-def timed_out(to: str, type_: str, timeout_s: float) -> TimedOut:
-    """Return the error of a node that said nothing, not even that the time was over."""
-    return TimedOut(
-        f"{to} did not answer {type_} within {timeout_s:g} s, nor did its node say so",
-        hint="the node may be blocked: dan9 explain",
-        address=to,
-        message=type_,
-        timeout_s=timeout_s,
-    )
-
-
-def welcomed(welcome: Welcome | Dan9Error, path: str) -> Welcome:
-    """Return the node's welcome; raise what it said instead, or that it is no node of ours."""
-    if isinstance(welcome, Dan9Error):
-        raise welcome
-    if welcome.hello != PROTOCOL or welcome.version != VERSION:
-        raise WireError(
-            f"the node at {path} speaks {welcome.hello} version {welcome.version}, "
-            f"this client {PROTOCOL} version {VERSION}",
-            hint="use a client of the node's own build",
-        )
-    return welcome
-
-
-def _data(payload: dict[str, Any]) -> dict[str, Any]:
-    found = forms.wire_of(payload)
-    assert isinstance(found, dict)
-    return found
-
-
-def _frame_of(message: Hello | Request, limit: int) -> list[bytes]:
-    """Return what to send, in order; a large body is not copied."""
-    out = Outbox()
-    try:
-        out.add(message, limit)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise BadPayload(f"the payload cannot cross a wire: {error}") from None
-    return out.take()
 
 
 def _open(path: str) -> socket.socket:
@@ -517,18 +434,9 @@ def _open(path: str) -> socket.socket:
     try:
         with reachable(path) as short:
             found.connect(short)
-    except PermissionError:
-        found.close()
-        raise PermissionRefused(
-            f"{path} is another user's", hint="run a node of your own: dan9 up", at=path
-        ) from None
     except OSError as error:
         found.close()
-        raise NoNode(
-            f"no node listens at {path}: {error.strerror or error}",
-            hint="see which run: dan9 ps; start one: dan9 up --detach",
-            at=path,
-        ) from None
+        raise no_node(path, error) from None
     except BaseException:
         found.close()
         raise
