@@ -169,3 +169,28 @@ def test_a_state_that_cannot_be_loaded_keeps_no_node_from_coming_up(
     said = [record.getMessage() for record in caplog.records]
     assert sum("cannot be loaded" in text for text in said) == 2
     assert not any("on_stop" in text for text in said)
+
+
+def test_the_state_lies_where_the_configuration_says(folder: Path) -> None:
+    """In the directory of persistence's own, which no other node may share."""
+    elsewhere = folder / "other" / "disk"
+    plan = DaemonPlan(
+        "persistence",
+        "system",
+        "persistence",
+        group="system",
+        fields={"state_directory": str(elsewhere)},
+    )
+    manifest = Manifest(daemons=(plan,), system_daemons=("persistence",))
+
+    async def main() -> None:
+        for _ in range(2):  # the folder is free again when the node has ended
+            async with System("one", config=manifest, socket=False) as system:
+                assert system.status_of("persistence")["directory"] == str(elsewhere)
+                with pytest.raises(AddressInUse, match="another node keeps its state in"):
+                    async with System("two", config=manifest, socket=False):
+                        pass
+
+    run(main, real=True)
+    assert (elsewhere / "state.db").exists()
+    assert not (folder / "state" / "dan9" / "one" / "state.db").exists()

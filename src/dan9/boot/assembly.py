@@ -11,7 +11,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dan9.base.errors import BadConfig
+from dan9.base.errors import AddressInUse, BadConfig
 from dan9.boot.catalogue import NODE, SYSTEM
 from dan9.boot.children import child_spec, supervisor_spec
 from dan9.boot.host import NodeHost
@@ -91,10 +91,33 @@ def _prepare_state(system: System, manifest: Manifest, *, with_store: bool) -> N
         from dan9.daemons.sqlite_store import SqliteStore
 
         loop = asyncio.get_running_loop()
-        store = SqliteStore(system.state_dir / "state.db", post=loop.call_soon_threadsafe)
+        folder = _state_directory(system, manifest) or system.state_dir
+        store = SqliteStore(folder / "state.db", post=loop.call_soon_threadsafe)
         system.store = store
         system.journal = store
         system.on_exit(asyncio.to_thread, store.close)
+
+
+def _state_directory(system: System, manifest: Manifest) -> Path | None:
+    """Return where persistence's configuration has the state lie, if it says so; ours from now on.
+
+    Raises:
+        AddressInUse: Another node keeps its state there.
+    """
+    told = [plan.fields.get("state_directory") for plan in manifest if plan.name == "persistence"]
+    if not told or not told[0]:
+        return None
+    folder = Path(str(told[0])).expanduser()
+    if system.state_dir is not None and folder.resolve() == system.state_dir.resolve():
+        return None
+    try:
+        lock = NodeLock.take(folder, system.name)
+    except AddressInUse as error:
+        raise AddressInUse(
+            f"another node keeps its state in {folder}", hint="name another folder", at=error.at
+        ) from None
+    system.on_exit(lock.release)
+    return folder
 
 
 async def start_declared(host: NodeHost, manifest: Manifest) -> None:

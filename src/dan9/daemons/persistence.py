@@ -40,7 +40,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
     """Saves and restores the state of daemons; what it acknowledged survives the loss of power."""
 
     state_directory: Config[str] = ""
-    """Where the state lies; empty: the system's own state directory."""
+    """Where the state lies, read by whoever opens the store; empty: the system's own directory."""
     checkpoint_interval: Config[Duration] = 300.0
     """Seconds between checkpoints of a daemon that handled a message since; 0: never by time."""
     coalesce: Config[Duration] = 0.1
@@ -87,12 +87,13 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         """Say whether the disk takes writes, and what waits to be saved."""
         system: Any = self.system
         store = system.store
+        disk = getattr(store, "disk", None)
         return {
             "saving": "no store" if store is None else self._alarm.state,
             "alarm": self._alarm.text,
             "changed": len(self._saver.changed),
             "commits": getattr(store, "groups", 0),
-            "directory": str(getattr(getattr(store, "disk", None), "path", "")),
+            "directory": "" if disk is None else str(disk.path.parent),
         }
 
     # ---- messages -----------------------------------------------------------
@@ -109,7 +110,9 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
 
     @on(concurrent=True)
     async def load(self, daemon_name: str, version: int | str = "latest") -> dict[str, Any]:
-        """Give a running daemon a saved state: a version, `latest`, or `none` to start afresh.
+        """Give a daemon a saved state: a version, `latest`, or `none` to start afresh.
+
+        One that does not run is started with it.
 
         Errors: unknown-daemon, not-found, corrupt, not-supported, bad-payload.
         """
