@@ -179,7 +179,7 @@ def test_the_state_lies_where_the_configuration_says(folder: Path) -> None:
         "system",
         "persistence",
         group="system",
-        fields={"state_directory": str(elsewhere)},
+        fields={"state_directory": str(elsewhere), "versions": 2},
     )
     manifest = Manifest(daemons=(plan,), system_daemons=("persistence",))
 
@@ -187,6 +187,8 @@ def test_the_state_lies_where_the_configuration_says(folder: Path) -> None:
         for _ in range(2):  # the folder is free again when the node has ended
             async with System("one", config=manifest, socket=False) as system:
                 assert system.status_of("persistence")["directory"] == str(elsewhere)
+                policy = await system.ask("persistence", "policy", daemon_name="d9://a/b/c")
+                assert policy["keep"] == 2
                 with pytest.raises(AddressInUse, match="another node keeps its state in"):
                     async with System("two", config=manifest, socket=False):
                         pass

@@ -45,7 +45,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
     """Seconds between checkpoints of a daemon that handled a message since; 0: never by time."""
     coalesce: Config[Duration] = 0.1
     """Seconds between two saves on change, at least."""
-    keep: Config[int] = 3
+    versions: Config[int] = 3
     """Versions kept of each daemon, unless its policy says otherwise."""
 
     rules: dict[str, Rule] = {}
@@ -330,7 +330,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         policy = self._policies.get(key)
         if policy is None:
             policy = self._policies[key] = effective(
-                address, rule, option, interval=self.checkpoint_interval, keep=self.keep
+                address, rule, option, interval=self.checkpoint_interval, keep=self.versions
             )
             interval = policy.interval
             if interval is not None and policy.keep and interval not in self._intervals:
