@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -217,6 +218,21 @@ def test_events_are_lines() -> None:
     assert printers.events(PLAIN, event) == [
         "1970-01-01T00:00:00.000Z d9://a/b/c daemon-started took-s=0.5"
     ]
+
+
+def test_the_dashboard_has_colours_on_a_terminal_only() -> None:
+    """The same words with and without; what a daemon's name would smuggle in is shown."""
+    text = (
+        "home  2025-01-01T00:00:00.000Z  up 1h\n2 daemons (1 failed, 1 running)  7 handled\n"
+        "ALERT  rate of w1 is 5\n\n"
+        "daemon     state      up\nw/demo/w1  running  1d 1h\nw/demo/\x1b   failed      5s\n"
+    )
+    plain = printers.dashboard(PLAIN, text)
+    assert plain == [line.replace("\x1b", "\\x1b") for line in text.splitlines()]
+    painted = printers.dashboard(Page(colour=True), text)
+    assert painted[2] == "\x1b[31mALERT  rate of w1 is 5\x1b[0m"
+    assert painted[5] == "w/demo/w1  \x1b[32mrunning\x1b[0m  1d 1h"
+    assert [re.sub(r"\x1b\[\d+m", "", line) for line in painted] == plain
 
 
 def test_empty_lists_say_so() -> None:

@@ -226,6 +226,15 @@ def test_timers_are_listed(node: Shell) -> None:
     node.well("send", "timer", "cancel", f"task-id={task}")
 
 
+def test_the_dashboard_is_plain_in_a_pipe(node: Shell) -> None:
+    """The node, and a row for each daemon that fits, in the order asked for."""
+    lines = node.well("dashboard", "d9://*/system/*", "--sort", "address", "-n", "3").splitlines()
+    assert " daemons (" in lines[1]
+    assert [line.split()[1] for line in lines if line.startswith("filesystem/")] == ["running"]
+    assert "\x1b" not in "".join(lines)
+    assert lines[-1].startswith("… and ")
+
+
 def test_explain(node: Shell) -> None:
     """Says at least who and in which state."""
     assert node.here("explain", "timer", "--json").json["state"] == "running"

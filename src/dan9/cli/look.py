@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from dan9.cli.session import NODE, Session
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 __all__ = [
+    "dashboard",
     "dead",
     "describe",
     "explain",
@@ -27,6 +29,7 @@ __all__ = [
 
 _LOGGING = "d9://logging/system/logging"
 _TIMER = "d9://timer/system/timer"
+_MONITORING = "d9://monitoring/system/monitoring"
 _NAMESPACE = "d9://namespace/system/namespace"
 
 
@@ -63,6 +66,19 @@ def explain(session: Session, args: Namespace) -> Any:
 def dead(session: Session, args: Namespace) -> Any:
     """List the latest dead letters."""
     return session.node("dead", limit=args.limit)
+
+
+def dashboard(session: Session, args: Namespace) -> Any:
+    """Ask for the node and its busiest daemons as text, as wide as the terminal."""
+    width = min(max(get_terminal_size((100, 24)).columns, 60), 200)
+    return session.ask(
+        _MONITORING,
+        "dashboard",
+        width=width,
+        pattern=args.pattern,
+        sort=args.sort,
+        limit=args.limit,
+    )
 
 
 def timers(session: Session, args: Namespace) -> Any:  # noqa: ARG001  (every verb has both)

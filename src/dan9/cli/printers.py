@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from dan9.base.duration import format_duration, format_time
 from dan9.cli.show import Page, clean, json_line, value_lines
 
 __all__ = [
+    "dashboard",
     "dead",
     "describe",
     "doctor",
@@ -27,6 +29,9 @@ __all__ = [
     "tree",
     "value",
 ]
+
+_ROW = re.compile(r"(\S+ +)([a-z]+)( .*)")
+"""A daemon in the dashboard: its address, its state, the rest."""
 
 
 def value(page: Page, reply: object) -> list[str]:
@@ -200,6 +205,20 @@ def _entry(page: Page, entry: Mapping[str, Any]) -> str:
     return f"{lost}{page.paint(stamp, 'dim')} {page.level(level)}{pad} {text}{trace}"
 
 
+def dashboard(page: Page, text: str) -> list[str]:
+    """Print monitoring's dashboard, on a terminal in the colours of the other tables."""
+    lines = []
+    for number, line in enumerate(clean(each) for each in text.splitlines()):
+        if number == 0 or line.startswith("daemon "):
+            lines.append(page.paint(line, "bold"))
+        elif line.startswith("ALERT "):
+            lines.append(page.paint(line, "red"))
+        else:
+            row = _ROW.match(line)
+            lines.append(f"{row[1]}{page.state(row[2])}{row[3]}" if row else line)
+    return lines
+
+
 def timers(page: Page, rows: list[dict[str, Any]]) -> list[str]:
     """Print a line for each task."""
     if not rows:
@@ -215,6 +234,7 @@ def timers(page: Page, rows: list[dict[str, Any]]) -> list[str]:
         "type",
         "fired",
         "state",
+        "trouble",
     ]
     columns = [key for key in wanted if any(row.get(key) is not None for row in rows)]
     return page.table(rows, columns, {"next": _when, "interval": _length})

@@ -146,6 +146,22 @@ _ALL: Final = (
         ),
     ),
     Verb("metrics", "show a daemon's figures", "look:metrics", "printers:several", (_EACH,)),
+    Verb(
+        "dashboard",
+        "show the node and its busiest daemons",
+        "look:dashboard",
+        "printers:dashboard",
+        (
+            _opt("pattern", nargs="?", default="**", help=_PATTERN),
+            _opt(
+                "--sort",
+                default="rate",
+                choices=("rate", "handled", "mailbox", "busy", "failed", "address"),
+                help="what counts as busy (default: rate)",
+            ),
+            _opt("-n", "--limit", type=int, default=20, help="how many daemons"),
+        ),
+    ),
     Verb("timers", "list scheduled tasks", "look:timers", "printers:timers"),
     Verb(
         "watch",
