@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from dan9.base.errors import Corrupt, NotFound, NotSupported, PermissionRefused
 from dan9.devices.intents import Sample, Tracker, interpret
+from dan9.devices.slots import Pad
 from dan9.devices.source import (
     INPUT_EVENT,
     EvdevSource,
     EvemuSource,
     JsonSource,
-    Pad,
     open_source,
 )
 

@@ -25,7 +25,8 @@ from dan9.base.reasons import Reason
 from dan9.devices.device import Device, Recording
 from dan9.devices.intents import THRESHOLDS, Contact, Intent, Sample, Tracker, interpret
 from dan9.devices.recording import Recorded
-from dan9.devices.source import EvdevSource, JsonSource, Pad, open_source
+from dan9.devices.slots import Pad
+from dan9.devices.source import EvdevSource, JsonSource, open_source
 from dan9.devices.strokes import Match, Shapes
 from dan9.kernel.daemon import Config, on
 
