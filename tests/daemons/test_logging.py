@@ -143,6 +143,8 @@ def test_a_wrong_request_is_refused() -> None:
     "config",
     [
         {"buffer_size": 0},
+        {"flood": 0.0},
+        {"flood": -1.0},
         {"file": "x.log", "rotate": {"size": "big"}},
         {"file": "x.log", "rotate": {"keep": -1}},
         {"file": "x.log", "rotate": {"colour": 1}},
@@ -271,6 +273,33 @@ def test_python_s_logging_and_warnings_flow_in_and_nothing_is_left_behind() -> N
             assert "warnings.warn(" in warning["trace"]
 
     run(main)
+    assert (list(root.handlers), root.level, warnings.showwarning) == before
+
+
+def test_two_systems_in_one_process_both_take_in_and_the_last_puts_back() -> None:
+    """Whichever of them ends first."""
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, warnings.showwarning)
+    heard: dict[str, list[LogEntry]] = {"one": [], "two": []}
+    inflows = []
+    for name, least in (("one", 20), ("two", 10)):
+        hub = LogHub(VirtualClock())
+        hub.set_levels("debug")
+        hub.sink = heard[name].append
+        inflows.append(Inflow(hub))
+        inflows[-1].open(least)
+    is_ours = root.handlers == inflows  # pytest has handlers of its own there
+    logging.getLogger("lib").error("both")
+    inflows[0].close()
+    logging.getLogger("lib").error("two")
+    assert root.level == (10 if is_ours else before[1])
+    inflows[1].close()
+    inflows[1].close()
+    logging.getLogger("lib").error("nobody")
+    assert {name: [e.text for e in entries] for name, entries in heard.items()} == {
+        "one": ["both"],
+        "two": ["both", "two"],
+    }
     assert (list(root.handlers), root.level, warnings.showwarning) == before
 
 

@@ -26,6 +26,7 @@ from dan9.kernel.clock import VirtualClock
 from dan9.kernel.daemon import Daemon, on
 from dan9.kernel.kernel import System
 from dan9.testing import run, system
+from dan9.testing.memory_store import MemoryStore
 
 
 class Worker(Daemon, type="worker"):
@@ -324,6 +325,26 @@ def test_an_alert_for_who_is_gone_is_logged_and_a_misspelt_one_is_warned_of() ->
             assert texts[2].startswith(f"alert {alert} is only logged from now on: ")
             assert len(texts) == 3
             assert (await monitoring.alerts())[0]["target"] == ""
+
+    run(main)
+
+
+def test_alerts_are_kept_over_a_restart_but_not_for_connections_of_before() -> None:
+    """Another connection may have that number now."""
+
+    async def main() -> None:
+        async with system(store=MemoryStore()) as sim:
+            monitoring, worker = await watched(sim)
+            watcher = await sim.spawn(Watcher, "watcher")
+            await monitoring.alert("level", above=1.0, target="watcher")
+            await monitoring.alert("level", above=1.0, target="d9://client/test/99")
+            await sim.ask("monitoring", "restart")
+            await asyncio.sleep(1)
+            assert [row["target"] for row in await monitoring.alerts()] == ["watcher", ""]
+            await worker.work(5.0)
+            await asyncio.sleep(5)
+            assert [entry["alert_id"] for entry in await watcher.told()] == ["a1"]
+            assert await monitoring.alert("level", above=1.0, target="watcher") == "a3"
 
     run(main)
 

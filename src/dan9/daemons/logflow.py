@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 from dan9.base.events import (
     DaemonCrashed,
@@ -37,42 +37,58 @@ _OURS = "dan9_entry"
 class Inflow(logging.Handler):
     """Takes in what Python's logging and warnings say, while it is open.
 
+    Several systems may live in one process: the first to open remembers how Python's
+    logging was, the last to close puts it back, in whichever order they do.
+
     Args:
         hub: Whose log they flow into.
     """
 
+    _opened: ClassVar[dict[Inflow, int]] = {}
+    _level_before: ClassVar[int | None] = None
+    _had_warnings: ClassVar[bool] = False
+
     def __init__(self, hub: LogHub) -> None:
         super().__init__()
         self._hub = hub
-        self._level_before: int | None = None
-        self._had_warnings = False
 
     def open(self, least: int) -> None:
         """Begin; `least` is the number of the lowest level wanted."""
         root = logging.getLogger()
-        self._level_before = root.level if not root.handlers else None
+        if not Inflow._opened:
+            Inflow._level_before = root.level if not root.handlers else None
+            # captureWarnings replaces this function; if somebody has done so, leave it to him.
+            Inflow._had_warnings = warnings.showwarning.__module__ == "logging"
+            if not Inflow._had_warnings:
+                logging.captureWarnings(True)
         root.addHandler(self)
         self.set_least(least)
-        # captureWarnings replaces this function; if somebody has done so, leave it to him.
-        self._had_warnings = warnings.showwarning.__module__ == "logging"
-        if not self._had_warnings:
-            logging.captureWarnings(True)
 
     def set_least(self, least: int) -> None:
         """Let through what has become wanted."""
-        if self._level_before is not None:
-            logging.getLogger().setLevel(min(least, self._level_before or least))
+        Inflow._opened[self] = least
+        self._let_through()
 
     def close(self) -> None:
-        """End; Python's logging is as it was."""
-        root = logging.getLogger()
-        if self in root.handlers:
+        """End; when nobody is left, Python's logging is as it was."""
+        if Inflow._opened.pop(self, None) is not None:
+            root = logging.getLogger()
             root.removeHandler(self)
-            if self._level_before is not None:
-                root.setLevel(self._level_before)
-            if not self._had_warnings:
-                logging.captureWarnings(False)
+            if Inflow._opened:
+                self._let_through()
+            else:
+                if Inflow._level_before is not None:
+                    root.setLevel(Inflow._level_before)
+                if not Inflow._had_warnings:
+                    logging.captureWarnings(False)
         super().close()
+
+    @staticmethod
+    def _let_through() -> None:
+        before = Inflow._level_before
+        if before is not None:
+            wanted = min(Inflow._opened.values())
+            logging.getLogger().setLevel(min(wanted, before or wanted))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand one record to the hub."""

@@ -85,6 +85,8 @@ class Logging(Daemon, type="logging", checkpoint="on-change"):
         """Become the one who collects."""
         if self.buffer_size < 1:
             raise BadConfig(f"buffer-size={self.buffer_size}", hint="1 or more", at="buffer-size")
+        if self.flood is not None and not self.flood > 0:
+            raise BadConfig(f"flood={self.flood:g}", hint="more than 0, or none", at="flood")
         self._ring: deque[LogEntry] = deque()
         self._ring_sizes: deque[int] = deque()
         self._ring_bytes = 0
