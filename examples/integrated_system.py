@@ -87,7 +87,8 @@ async def first_life(clock: VirtualClock, store: MemoryStore) -> None:
             type="checkpoint-all",
         )
         await schedule(system, "schedule-repeating", interval="145s", target="screen", type="draw")
-        cleanup = await schedule(system, "schedule", delay="60s", target="worker", type="process")
+        extra = {"target": "worker", "type": "process", "payload": {"batch": "extra"}}
+        cleanup = await schedule(system, "schedule", delay="60s", **extra)
         await system.ask("timer", "cancel", task_id=cleanup)
         await asyncio.sleep(301)
         stats = await system.ask("timer", "stats")
