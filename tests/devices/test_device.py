@@ -247,6 +247,18 @@ def test_devices_are_spoken_to_from_outside():
     run(main)
 
 
+def test_what_is_no_file_is_no_recording(tmp_path):
+    """A folder and a device are refused: reading /dev/zero would never end."""
+
+    async def test(world):
+        device = await world.spawn(VirtualDevice, "d1")
+        for path in (str(tmp_path), "/dev/zero"):
+            with pytest.raises(NotFound, match="no file"):
+                await device.replay(path)
+
+    in_system(test)
+
+
 def test_devices_are_members_of_an_egregore():
     """A group makes its devices, heals them, and speaks to them at once; others join it."""
 

@@ -69,8 +69,11 @@ def read_recording(path: str) -> Iterator[Recorded]:
         NotFound, PermissionRefused: It cannot be read.
         Corrupt: It is none, or a line within it is none.
     """
+    place = Path(path)
+    if place.exists() and not place.is_file():  # reading on would wait for ever
+        raise NotFound(f"{path} is no file", hint="a recording, as `record` writes it")
     try:
-        lines = Path(path).read_text("utf-8").split("\n")
+        lines = place.read_text("utf-8").split("\n")
     except UnicodeDecodeError:
         raise Corrupt(f"{path} is no recording: it is no text") from None
     except OSError as error:
