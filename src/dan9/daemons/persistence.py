@@ -32,7 +32,7 @@ from dan9.kernel.daemon import Config, Daemon, on
 __all__ = ["Persistence"]
 
 T = TypeVar("T")
-_TOGETHER = 500  # daemons with one interval in one transaction
+_STEP = 1_000  # daemons looked at before the loop does something else
 _ITS_OWN = object()
 
 
@@ -67,8 +67,10 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         store.on_alarm = self._on_alarm
         if store.alarm.state != "ok":
             self._on_alarm(store.alarm)
-        for address in system.addresses():
+        for number, address in enumerate(system.addresses()):
             self._apply(address)
+            if number % _STEP == _STEP - 1:
+                await asyncio.sleep(0)
 
     async def on_stop(self, reason: Reason) -> None:
         """Save what changed and wait until it is saved."""
@@ -135,7 +137,11 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         not waited for), bytes, when. Errors: not-supported, no-space, read-only, disk-failed.
         """
         self._store()
-        wanted = dict.fromkeys(await self._dirty())
+        system: Any = self.system
+        wanted: dict[str, None] = {}
+        for part in system.dirty_parts():
+            wanted.update(dict.fromkeys(part))
+            await asyncio.sleep(0)
         wanted.update(self._saver.changed)
         self._saver.changed.clear()
         batch = await self._saver.save(wanted, snapshot=True, wait_s=wait)
@@ -156,7 +162,7 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         """
         store = self._store()
         if daemon_name is None:
-            return [_row(version) for version in await self._apart(store.versions)]
+            return await self._apart(lambda: [_row(each) for each in store.versions()])
         address = await self._stored_address(daemon_name)
         return [_row(version) for version in store.versions(address)]
 
@@ -296,23 +302,15 @@ class Persistence(Daemon, type="persistence", checkpoint="on-change"):
         system: Any = self.system
         if system.store is None:
             return 0
-        due = [a for a in await self._dirty() if self._policy_of(a).interval == interval]
         saved = 0
-        for start in range(0, len(due), _TOGETHER):
+        for part in system.dirty_parts():
+            due = [a for a in part if self._policy_of(a).interval == interval]
             try:
-                saved += len((await self._saver.save(due[start : start + _TOGETHER])).points)
+                saved += len((await self._saver.save(due)).points)
             except Refused:
                 break  # said by the alarm; what was not saved is tried again
-        return saved
-
-    async def _dirty(self) -> list[str]:
-        """Return who handled a message since its last save; of very many not in one step."""
-        system: Any = self.system
-        found: list[str] = []
-        for part in system.dirty_parts():
-            found += part
             await asyncio.sleep(0)
-        return found
+        return saved
 
     # ---- policies -------------------------------------------------------------
 
