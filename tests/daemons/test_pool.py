@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dan9.base.errors import (
+    AddressInUse,
     BadConfig,
     BadPayload,
     Corrupt,
@@ -272,6 +273,21 @@ def test_a_job_may_be_a_message() -> None:
             assert await meter.add(0) == 7
             jobs = (await pool.status())["jobs"]
             assert (jobs["done"], jobs["failed"], jobs["running"]) == (2, 1, [])
+
+    run(main)
+
+
+def test_pools_of_one_name_do_not_share_their_cycles() -> None:
+    """The second is refused; a restart of the first is none."""
+
+    async def main() -> None:
+        async with system(copy=False) as sim:
+            pool = await sim.spawn(Pool, "p", cycle=Meter)
+            with pytest.raises(AddressInUse, match="d9://cycle/p/"):
+                await sim.spawn(Pool, "p", group="other", cycle=Meter)
+            await pool.restart()
+            await pool.sync_cycles(3)
+            assert await sim.ask("d9://cycle/p/2", "add") == 1
 
     run(main)
 

@@ -117,8 +117,25 @@ def test_members_come_and_go() -> None:
                 "d9://worker/s/s-1",
                 "d9://worker/s/s-2",
             ]
+            dead = sim.dead_letters.total
             await swarm.stop()
             assert sim.addresses("d9://worker/s/**") == []
+            assert sim.dead_letters.total == dead  # nobody tells it of its children's end
+
+    run(main)
+
+
+def test_others_have_their_turn_while_many_members_are_spawned() -> None:
+    """A swarm of 1,200 begins in portions."""
+
+    async def main() -> None:
+        async with system(copy=False) as sim:
+            other = await sim.spawn(Worker, "other")
+            begun = asyncio.ensure_future(sim.spawn(Swarm, "s", member=Worker, count=1200))
+            await asyncio.sleep(0)
+            assert await other.note("x") == "other x"
+            assert not begun.done()
+            assert len((await (await begun).status())["members"]) == 1200
 
     run(main)
 

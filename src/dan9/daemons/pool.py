@@ -18,7 +18,9 @@ import operator
 from collections.abc import Awaitable, Callable
 from typing import Any, TypedDict
 
+from dan9.base.address import SCHEME
 from dan9.base.errors import (
+    AddressInUse,
     BadConfig,
     BadPayload,
     Corrupt,
@@ -349,6 +351,14 @@ class Pool(Daemon, type="pool"):
 
     def _settle_in(self, cls: type[Daemon]) -> None:
         """Have the addresses of cycles answer: a home whose names are made when asked for."""
+        registry = self.system.registry
+        key = f"cycle/{self.name}"
+        if key in registry.homes and isinstance(registry.homes[key].names, _Names):
+            raise AddressInUse(
+                f"another pool's cycles have the addresses {SCHEME}{key}/…",
+                hint="give the pool another name",
+                address=self.address,
+            )
         given = cls._d9_behaviour
         own = Behaviour(cls, "cycle")
         for verb in given.order:
@@ -358,7 +368,6 @@ class Pool(Daemon, type="pool"):
             own.names[copy.name] = copy
         own.limit, own.policy, own.options = given.limit, given.policy, dict(given.options)
         own.fields = given.fields
-        registry = self.system.registry
         self._home = registry.home(own, "cycle", self.name)
         self._home.names = _Names(self._cell_for)
 
