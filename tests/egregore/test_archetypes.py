@@ -81,7 +81,7 @@ def test_a_swarm_tells_all_and_gathers_what_comes() -> None:
             got = await swarm.broadcast("note", {"word": "again"}, True)
             assert sorted(got["replies"].values()) == ["w0 again", "w1 again", "w2 again"]
             workers[1].hang.tell()
-            got = await swarm.broadcast("note", {"word": "x"}, True, timeout=2.0)
+            got = await swarm.broadcast("note", {"word": "x"}, True, timeout="2s")
             assert got["missing"] == ["d9://worker/default/w1"]
             assert len(got["replies"]) == 2
             got = await swarm.broadcast("refuse", {}, True, timeout=2.0)
@@ -659,5 +659,9 @@ def test_refusals() -> None:
                 await mesh.propose(1)
             with pytest.raises(BadPayload):
                 await mesh.propose(None)
+            for egregore in (swarm, tree, mesh):
+                for timeout in (0, -1.0, "soon"):
+                    with pytest.raises(BadPayload):
+                        await sim.ask(egregore, "broadcast", type="work", timeout=timeout)
 
     run(main)

@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from dan9.base.address import SCHEME
+from dan9.base.duration import Duration, parse_duration
 from dan9.base.errors import (
     BadConfig,
     BadPayload,
@@ -216,7 +217,7 @@ class Egregore(Daemon, type="egregore", checkpoint="on-change"):
         payload: dict[str, Any] | None = None,
         gather: bool = False,
         reduce: str = "list",
-        timeout: float | None = 5.0,
+        timeout: Duration | None = 5.0,
     ) -> Any:
         """Say something to all, in the archetype's way.
 
@@ -230,11 +231,13 @@ class Egregore(Daemon, type="egregore", checkpoint="on-change"):
         if not type:
             raise BadPayload("type is empty", hint="what is to be said?", at="payload.type")
         self._rounds += 1
-        options = {"gather": gather, "reduce": reduce, "timeout": timeout}
+        options = {"gather": gather, "reduce": reduce, "timeout": _limit(timeout)}
         return await self._pattern.broadcast(type, payload or {}, options)
 
     @on(concurrent=True, timeout_s=None)
-    async def propose(self, value: Any, topic: str = "", timeout: float | None = 30.0) -> Decided:
+    async def propose(
+        self, value: Any, topic: str = "", timeout: Duration | None = 30.0
+    ) -> Decided:
         """Have the members of a mesh agree on one value; reply decided, value, round.
 
         The value may be another than the one proposed: what was decided for the topic before.
@@ -245,7 +248,7 @@ class Egregore(Daemon, type="egregore", checkpoint="on-change"):
         """
         if value is None:
             raise BadPayload("nothing is proposed", at="payload.value")
-        return await self._pattern.propose(value, topic, timeout)
+        return await self._pattern.propose(value, topic, _limit(timeout))
 
     async def on_down(self, down: Down) -> None:
         """A member ended: passed over while it is restarted, forgotten if that was its end."""
@@ -375,6 +378,16 @@ class Egregore(Daemon, type="egregore", checkpoint="on-change"):
 
 
 _CLASS = re.compile(r"[\w.]+:[\w.]+\Z")
+
+
+def _limit(timeout: Duration | None) -> float | None:
+    """Return a deadline in seconds; None: there is none."""
+    if timeout is None:
+        return None
+    seconds = parse_duration(timeout)
+    if not seconds > 0:
+        raise BadPayload(f"timeout is {timeout}", hint="above 0", at="payload.timeout")
+    return seconds
 
 
 def _is_class(member: object) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from dan9.base.errors import BadPayload, Conflict, Dan9Error, NotRunning, Refused, TimedOut
+from dan9.base.errors import Conflict, Dan9Error, NotRunning, Refused, TimedOut
 from dan9.egregore.core import Egregore, Pattern
 from dan9.kernel.daemon import Config
 
@@ -70,8 +70,6 @@ class RingPattern(Pattern):
     async def broadcast(self, type_: str, payload: dict[str, Any], options: dict[str, Any]) -> Any:
         """Return what came back to the start."""
         limit = options["timeout"]
-        if limit is not None and not limit > 0:
-            raise BadPayload(f"timeout is {limit}", hint="above 0, a member", at="payload.timeout")
         async with self._token:
             done: list[str] = []
             last = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from dan9.base.errors import BadPayload, Dan9Error, MailboxFull
+from dan9.base.errors import Dan9Error, MailboxFull
 from dan9.egregore.core import Egregore, Pattern, described
 from dan9.kernel.daemon import Config
 from dan9.kernel.kernel import gather
@@ -58,8 +58,6 @@ class SwarmPattern(Pattern):
     async def _ask_all(
         self, type_: str, payload: dict[str, Any], timeout: float | None
     ) -> dict[str, Any]:
-        if timeout is not None and not timeout > 0:
-            raise BadPayload(f"timeout is {timeout}", hint="above 0", at="payload.timeout")
         owner = self.owner
         asked: list[str] = []
         asks: list[Ask] = []
