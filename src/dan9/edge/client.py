@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from struct import Struct
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -61,6 +62,7 @@ from dan9.edge.protocol import (
 __all__ = ["Client", "connect"]
 
 _PIECE: Final = 256 * 1024
+_TIMEVAL: Final = Struct("@ll")
 
 
 def connect(name_or_path: str | None = None, *, client: str = "python") -> Client:
@@ -92,6 +94,7 @@ class Client(Caller):
         self._number = 0
         self._waiting: dict[int, FromNode | None] = {}
         self._events: deque[FromNode] = deque()
+        self._patience_s = math.inf  # how long the socket lets us wait in recv
         self._is_read = False  # some thread is in recv
         self._is_closed = False
         self._broken: Dan9Error | None = None
@@ -345,20 +348,18 @@ class Client(Caller):
     def _receive(self, left: float, watch_for_silence: bool) -> bytes | None:
         """Return what came, nothing at the end of the stream, None when the time is over."""
         if left == math.inf and not watch_for_silence:
-            return self._socket.recv(_PIECE)
-        if _is_readable(self._socket, min(left, PATIENCE_S)):
-            return self._socket.recv(_PIECE)
-        if left <= PATIENCE_S:
-            return None
+            return self._read(math.inf)
+        data = self._read(min(left, PATIENCE_S))
+        if data is not None or left <= PATIENCE_S:
+            return data
         if not self._sending.acquire(blocking=False):
             return None  # a thread is in the middle of a frame: not now
         try:
             self._write(self._frame_of(Request("ping", 0)))
         finally:
             self._sending.release()
-        if _is_readable(self._socket, min(left, PATIENCE_S)):
-            return self._socket.recv(_PIECE)
-        if left > 2 * PATIENCE_S:
+        data = self._read(min(left, PATIENCE_S))
+        if data is None and left > 2 * PATIENCE_S:
             with self._lock:
                 self._break(
                     Unreachable(
@@ -366,7 +367,20 @@ class Client(Caller):
                         hint=f"it is stopped or a handler blocks it: look at process {self.pid}",
                     )
                 )
-        return None
+        return data
+
+    def _read(self, seconds: float) -> bytes | None:
+        """Return what came, nothing at the end of the stream, None if nothing came in time."""
+        # The limit is the socket's own: to poll before each recv is one system call more.
+        if seconds != self._patience_s:
+            self._patience_s = seconds
+            whole, parts = divmod(0 if seconds == math.inf else max(1, int(seconds * 1e6)), 10**6)
+            limit = _TIMEVAL.pack(whole, parts)  # zero is no limit
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        try:
+            return self._socket.recv(_PIECE)
+        except BlockingIOError:
+            return None
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -409,9 +423,9 @@ class Client(Caller):
             with suppress(OSError):  # a node that refuses us may have closed; it said why
                 self._write(self._frame_of(Hello(PROTOCOL, VERSION, client)))
             while True:
-                if not _is_readable(self._socket, ends - time.monotonic()):
+                data = self._read(ends - time.monotonic())
+                if data is None:
                     raise silent(self.path)
-                data = self._socket.recv(_PIECE)
                 bodies = self._reader.feed(data)
                 if bodies:
                     self._enter(decode_welcome(bodies[0]))
@@ -441,12 +455,3 @@ def _open(path: str) -> socket.socket:
         found.close()
         raise
     return found
-
-
-def _is_readable(connection: socket.socket, timeout_s: float) -> bool:
-    """Wait for something to read, or the end of the stream."""
-    from select import POLLIN, poll
-
-    waiter = poll()
-    waiter.register(connection, POLLIN)
-    return bool(waiter.poll(max(0.0, timeout_s) * 1000))
