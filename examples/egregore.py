@@ -68,6 +68,8 @@ async def main() -> None:
         for number in range(3):
             await system.spawn(Processor, f"w{number}", group="jobs", clumsy=number == 0)
             await hierarchy.add(f"d9://processor/jobs/w{number}")
+        whole = await hierarchy.broadcast("process", {"data": "all the logs"})
+        print("hierarchy: of what cannot be split, one idle worker gets the whole:", whole)
         lines = ["to be", "or not", "to be", "that", "is", "the question"]
         letters = await hierarchy.broadcast("count", {"items": lines}, reduce="sum")
         print(f"hierarchy: {letters} letters in {len(lines)} lines, though w0 fell")
