@@ -21,7 +21,7 @@ from dan9.base.errors import (
 from dan9.egregore import Egregore, Fence, Hierarchy, ItemFailed, Mesh, MeshMember, Ring, Swarm
 from dan9.kernel.clock import VirtualClock
 from dan9.kernel.daemon import Daemon, on
-from dan9.testing import Delay, World, run, run_world, system
+from dan9.testing import Crash, Delay, World, run, run_world, system
 from dan9.testing.memory_store import MemoryStore
 
 
@@ -437,6 +437,63 @@ def test_a_newcomer_sees_no_effect_before_its_cause() -> None:
 
     late = Delay(who="d9://peer/default/late", type="deliver", nth=1, seconds=1.0)
     run_world(body, 1, faults=[late], copy=False)
+
+
+class Gossip(MeshMember):
+    """Says something because of what it hears, now and then."""
+
+    @on
+    def hear(self, word: str) -> None:
+        heard = HEARD.setdefault((self.address, id(self)), [])
+        KEPT_ALIVE.append(self)  # so that no later one has its id
+        heard.append(word)
+        if len(word) < 12 and self.system.random.random() < 0.3:
+            effect = f"{word}.{self.name}{len(CAUSES)}"
+            CAUSES[effect] = list(heard)
+            self.publish.tell("hear", {"word": effect})
+
+
+HEARD: dict[tuple[str, int], list[str]] = {}
+CAUSES: dict[str, list[str]] = {}
+KEPT_ALIVE: list[object] = []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("falls", [False, True])
+def test_no_effect_before_its_cause_in_a_world(falls: bool) -> None:
+    """Whoever joins, and whatever is late; or whoever leaves, falls and starts anew."""
+    effects = 0
+    fault = (
+        Crash(who="d9://gossip/**", type="deliver", chance=0.02, most=4, at="before")
+        if falls
+        else Delay(who="d9://gossip/**", type="deliver", chance=0.1, seconds=0.3)
+    )
+
+    async def body(world: World) -> None:
+        system = world.system
+        mesh = await system.spawn(Mesh, "m", member=Gossip, count=3)
+        for number in range(4):
+            for word in range(5):
+                await mesh.broadcast("hear", {"word": f"{number}{word}"})
+                await asyncio.sleep(system.random.random() * 0.2)
+            await mesh.add(Gossip)
+            if falls and number % 2:
+                await mesh.remove(next(iter((await mesh.status())["members"])))
+        await asyncio.sleep(60)  # all who fell are up, all that was late is there
+        for cell in system.registry.cells("d9://gossip/**"):
+            assert cell.instance._causal.waiting == []
+
+    for seed in range(12):
+        for one in (HEARD, CAUSES, KEPT_ALIVE):
+            one.clear()
+        run_world(body, seed, faults=[fault], copy=False, record=False, check=False)
+        effects += len(CAUSES)
+        for heard in HEARD.values():
+            place = {word: number for number, word in enumerate(heard)}
+            for word in heard:
+                causes = CAUSES.get(word, [])
+                assert all(place.get(cause, -1) <= place[word] for cause in causes), seed
+    assert effects > 100
 
 
 def test_a_full_mailbox_loses_a_message_and_nothing_else() -> None:
