@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from array import array
 from math import sin
 
 import pytest
@@ -16,7 +15,7 @@ from dan9.daemons.series import Recent, Roster, Tier, pack, thin, unpack
 def fed(recent: Recent, address: str, samples: list[tuple[float, dict[str, float]]]) -> Recent:
     """Add samples."""
     for when, metrics in samples:
-        recent.add(address, when, tuple(metrics), array("d", metrics.values()))
+        recent.add(address, when, tuple(metrics), list(metrics.values()))
     return recent
 
 

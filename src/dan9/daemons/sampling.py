@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from math import ceil
 
 from dan9.daemons.historyfile import COARSE, FINE, SLOTS, ChunkRow
@@ -18,12 +17,9 @@ from dan9.daemons.series import Point, Recent, Roster, Tier
 
 __all__ = ["Book", "Figures", "aggregate"]
 
-_NOT_KEPT = frozenset({"uptime"})
-"""Moves without anything happening."""
-
 _NOT_SUMMED = ("-p50", "-p99")
 """A sum of percentiles means nothing."""
-_HEAD = 8
+_HEAD = 7
 _MOST_SHAPES = 1000
 
 
@@ -40,27 +36,70 @@ _SETTLED_S = 300.0
 """A daemon that has been there for so long is there to stay."""
 
 
+class _Shape:
+    """Which metrics a daemon has, worked out once for all that have the same.
+
+    Attributes:
+        names: What is kept: all but the uptime, and the rate.
+        busy: Where the share of busy time stands among what is sampled, or -1.
+        uptime: Where the uptime stands, or -1.
+        summed: Where that stands which can be summed, and its name.
+    """
+
+    __slots__ = ("busy", "names", "summed", "uptime")
+
+    def __init__(self, sampled: tuple[str, ...]) -> None:
+        self.busy = sampled.index("busy") if "busy" in sampled else -1
+        self.uptime = sampled.index("uptime") if "uptime" in sampled else -1
+        kept = [name for name in sampled if name != "uptime"][:_MOST_METRICS]
+        self.names = (*kept, "rate")
+        self.summed = [
+            (place, name) for place, name in enumerate(self.names) if not name.endswith(_NOT_SUMMED)
+        ]
+
+    def values(self, metrics: Mapping[str, float], rate: float, busy: float) -> list[float]:
+        """Return what is kept of a sample."""
+        values = list(metrics.values())
+        if self.busy >= 0:
+            values[self.busy] = busy
+        if self.uptime >= 0:
+            del values[self.uptime]
+        del values[_MOST_METRICS:]
+        values.append(rate)
+        return values
+
+
 class Figures:
     """The last sample of one daemon, flat in one array (a tenth of what a dict takes).
 
     Attributes:
-        names: The metrics.
-        data: Time, when it was first seen, queued, rate, busy; time, handled and busy seconds
-            where the present rate begins; then the values of the metrics.
+        shape: The metrics.
+        data: Time, when it was first seen, rate, busy; time, handled and busy seconds where
+            the present rate begins; then the values of the metrics.
         sums: What these values are part of; None: the daemon has series of its own.
     """
 
-    __slots__ = ("data", "names", "sums")
+    __slots__ = ("data", "shape", "sums")
 
-    def __init__(self, when: float, handled: float, busy_s: float, busy: float) -> None:
-        self.names: tuple[str, ...] = ()
-        self.data = array("d", (when, when, 0.0, 0.0, busy, when, handled, busy_s))
+    def __init__(self, shape: _Shape, when: float, handled: float, busy_s: float) -> None:
+        self.shape = shape
+        self.data = array("d", (when, when, 0.0, 0.0, when, handled, busy_s))
         self.sums: dict[str, float] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics by name."""
+        return self.shape.names
+
+    @property
+    def values(self) -> array[float]:
+        """The values in the order of the names."""
+        return self.data[_HEAD:]
 
     @property
     def metrics(self) -> dict[str, float]:
         """The values by name."""
-        return dict(zip(self.names, self.data[_HEAD:], strict=True))
+        return dict(zip(self.names, self.values, strict=True))
 
     @property
     def when(self) -> float:
@@ -68,14 +107,19 @@ class Figures:
         return self.data[0]
 
     @property
+    def born(self) -> float:
+        """The time of the first one."""
+        return self.data[1]
+
+    @property
     def rate(self) -> float:
         """Messages handled in a second."""
-        return self.data[3]
+        return self.data[2]
 
     @property
     def bytes(self) -> int:
         """What it takes in memory, close to the truth."""
-        return _A_FIGURE + 8 * len(self.data)
+        return _A_FIGURE + 8 * (_HEAD + len(self.names))
 
     def value(self, metric: str) -> float | None:
         """Return one value, or None."""
@@ -83,12 +127,27 @@ class Figures:
             return self.data[_HEAD + self.names.index(metric)]
         return None
 
-    def count(self, sign: int) -> None:
-        """Add the values to the sums, or take them out."""
-        if self.sums is not None:
-            for name, value in zip(self.names, self.data[_HEAD:], strict=True):
-                if not name.endswith(_NOT_SUMMED):
-                    self.sums[name] = self.sums.get(name, 0.0) + sign * value
+    def take(self, shape: _Shape, values: list[float]) -> None:
+        """Put new values in the place of the old ones, in the sums as well."""
+        data, sums = self.data, self.sums
+        if sums is not None:
+            if shape is self.shape and len(data) > _HEAD:
+                for place, name in shape.summed:
+                    change = values[place] - data[_HEAD + place]
+                    if change:
+                        sums[name] = sums.get(name, 0.0) + change
+            else:
+                self.leave_sums()
+                for place, name in shape.summed:
+                    sums[name] = sums.get(name, 0.0) + values[place]
+        self.shape = shape
+        data[_HEAD:] = array("d", values)
+
+    def leave_sums(self) -> None:
+        """Take the values out of the sums."""
+        if self.sums is not None and len(self.data) > _HEAD:
+            for place, name in self.shape.summed:
+                self.sums[name] = self.sums.get(name, 0.0) - self.data[_HEAD + place]
 
 
 class Book:
@@ -112,7 +171,7 @@ class Book:
         """Full chunks on their way to the disk."""
         self._ticks = (0.0, 0.0)
         self._bytes = 0
-        self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
         self._keeps = max_series > 0
         self._lively: dict[str, None] = {}
         self._unstored: dict[str, None] = {}
@@ -131,49 +190,45 @@ class Book:
         if when - self._ticks[1] >= self._least_s:
             self._ticks = self._ticks[1], when
 
-    def add(self, address: str, metrics: Mapping[str, float], when: float) -> dict[str, float]:
-        """Take a sample; return what is kept of it, with rate and busy of the time since."""
-        figures = self.figures.pop(address, None)
+    def add(self, address: str, metrics: Mapping[str, float], when: float) -> None:
+        """Take a sample; rate and busy are of the time since the sample before."""
+        sampled = tuple(metrics)
+        shape = self._shapes.get(sampled)
+        if shape is None:
+            shape = self._new_shape(sampled)
         handled = metrics.get("handled", 0.0)
-        busy_s = metrics.get("busy", 0.0) * metrics.get("uptime", 0.0)
-        kept = {name: value for name, value in metrics.items() if name not in _NOT_KEPT}
-        if len(kept) > _MOST_METRICS:
-            kept = dict(islice(kept.items(), _MOST_METRICS))
+        rate, busy = 0.0, metrics.get("busy", 0.0)
+        busy_s = busy * metrics.get("uptime", 0.0)
+        figures = self.figures.pop(address, None)
         is_new = figures is None
         if figures is None:
-            figures = Figures(when, handled, busy_s, metrics.get("busy", 0.0))
-        else:
-            self._bytes -= figures.bytes
-            figures.count(-1)
+            figures = Figures(shape, when, handled, busy_s)
+            if self._keeps:
+                figures.sums = self.roster.place(address, shape.names)
+            self._bytes += figures.bytes
         data = figures.data
-        rate, busy = data[3], data[4]
-        span = when - max(data[5], min(self._ticks[0], when))
-        if span >= self._least_s:
-            rate = max(0.0, handled - data[6]) / span
-            busy = min(1.0, max(0.0, busy_s - data[7]) / span)
-            data[5], data[6], data[7] = when, handled, busy_s
-        kept["rate"], kept["busy"] = rate, busy
-        data[0], data[2], data[3], data[4] = when, handled, rate, busy
-        names = tuple(kept)
-        if names != figures.names:
-            figures.names = self._shape(names)
-        values = array("d", kept.values())
-        data[_HEAD:] = values
-        self.recent.add(address, when, figures.names, values)
+        if not is_new:
+            rate, busy = data[2], data[3]
+            span = when - max(data[4], min(self._ticks[0], when))
+            if span >= self._least_s:
+                rate = max(0.0, handled - data[5]) / span
+                busy = min(1.0, max(0.0, busy_s - data[6]) / span)
+                data[4], data[5], data[6] = when, handled, busy_s
+            if shape is not figures.shape:
+                self._bytes += 8 * (len(shape.names) - len(figures.names))
+        data[0], data[2], data[3] = when, rate, busy
+        values = shape.values(metrics, rate, busy)
+        figures.take(shape, values)
+        self.figures[address] = figures
+        self.recent.add(address, when, shape.names, values)
         if rate > 0:
             self._lively[address] = None
-        else:
-            self._lively.pop(address, None)
+        elif address in self._lively:
+            del self._lively[address]
         if self._keeps:
-            if is_new:
-                figures.sums = self.roster.place(address, figures.names)
-            figures.count(+1)
             self._unstored[address] = None
-        self.figures[address] = figures
-        self._bytes += figures.bytes
         while self._bytes > _FIGURES_BYTES and len(self.figures) > 1:
             self._let_go(next(iter(self.figures)))
-        return kept
 
     def fallen_silent(self, changed: Sequence[str]) -> list[str]:
         """Return who had a rate and has not changed since: each wants one more sample."""
@@ -209,15 +264,16 @@ class Book:
         values: dict[int, float] = {}
         for address in self._unstored:
             figures = self.figures[address]
-            if figures.sums is not None and when - figures.data[1] >= _SETTLED_S:
+            if figures.sums is not None and when - figures.born >= _SETTLED_S:
                 self._settle(address, figures)
             if figures.sums is None:
-                for name, value in zip(figures.names, figures.data[_HEAD:], strict=True):
+                for name, value in zip(figures.names, figures.values, strict=True):
                     if (series := self.roster.series(address, name)) is not None:
                         values[series] = value
         self._unstored.clear()
         for group, sums in self.roster.sums.items():
-            for name, value in sums.items():
+            for name, summed in sums.items():
+                value = round(summed, 6)  # what adding and taking away has left over
                 series = self.roster.series(group, name)
                 if series is not None and self._sums.get(series) != value:
                     values[series] = self._sums[series] = value
@@ -259,20 +315,20 @@ class Book:
         self._lively.pop(address, None)
         self._unstored.pop(address, None)
         if self._keeps:
-            figures.count(-1)
+            figures.leave_sums()
             self.roster.gone(address)
 
     def _settle(self, address: str, figures: Figures) -> None:
         """Give a daemon that is there to stay series of its own, if one that is gone had some."""
         if self.roster.settle(address, figures.names):
-            figures.count(-1)
+            figures.leave_sums()
             figures.sums = None
 
-    def _shape(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the one tuple that daemons with the same metrics share."""
+    def _new_shape(self, sampled: tuple[str, ...]) -> _Shape:
         if len(self._shapes) >= _MOST_SHAPES:
             self._shapes.clear()
-        return self._shapes.setdefault(names, names)
+        shape = self._shapes[sampled] = _Shape(sampled)
+        return shape
 
     def _emit(self, tier: int) -> Callable[[int, int, bytes], None]:
         def emit(series: int, start: int, packed: bytes) -> None:

@@ -64,7 +64,7 @@ class Recent:
         self._open: dict[int, tuple[tuple[str, ...], list[float]]] = {}
         self._began = 0.0
 
-    def add(self, address: str, when: float, names: tuple[str, ...], values: array[float]) -> None:
+    def add(self, address: str, when: float, names: tuple[str, ...], values: list[float]) -> None:
         """Keep one row."""
         if self._open and (
             not 0 <= when - self._began < self.step_s or len(self._open) >= _MOST_ROWS
