@@ -154,6 +154,35 @@ def test_a_dead_daemons_address_frees_itself() -> None:
     run(main)
 
 
+def test_a_registered_address_is_good_wherever_one_is_asked_for() -> None:
+    """Asked, told, monitored, restarted by it; a daemon of that very address comes first."""
+
+    async def main() -> None:
+        async with system() as sim:
+            router = await start(sim)
+            one = await sim.spawn(Worker, "w1")
+            await router.register("d9://scheduler/year-gear", "w1")
+            for uri in ("d9://scheduler/year-gear", "d9://scheduler/default/year-gear"):
+                assert await sim.ask(uri, "ping") == "pong"
+                assert sim.resolve(uri) == "d9://worker/default/w1"
+            assert (await sim.ask("d9://scheduler/year-gear", "restart")) == "running"
+            own = await sim.spawn(Worker, "year-gear")
+            await router.register("d9://a/b/c", str(own.address))
+            with pytest.raises(Exists):
+                await router.register("d9://worker/default/year-gear", "w1")
+            for gone in ("d9://scheduler/other", "year", "d9://no/such/one"):
+                with pytest.raises(UnknownDaemon):
+                    await sim.ask(gone, "ping")
+            await one.stop()
+            with pytest.raises(UnknownDaemon):
+                await sim.ask("d9://scheduler/year-gear", "ping")
+            await router.stop()
+            with pytest.raises(UnknownDaemon):
+                await sim.ask("d9://a/b/c", "ping")
+
+    run(main)
+
+
 def test_an_address_is_kept_through_an_operators_restart() -> None:
     """Between stop and start it leads to a daemon that is stopped, and is taken."""
 

@@ -1,8 +1,9 @@
 """The address router: from `d9://type/group/name` to the daemon that answers there.
 
 Every daemon answers at its own address; the router knows these from the node's registry and
-adds to them: `register` gives a living daemon another address. Such an address is unique,
-and free again when its daemon has ended for good (one that is restarted keeps it).
+adds to them: `register` gives a living daemon another address, good wherever an address is
+asked for. Such an address is unique, and free again when its daemon has ended for good (one
+that is restarted keeps it). A daemon's own address comes before a registered one.
 
 What is registered is state, saved soon after a change, and later the more there is: a save
 writes it all. After a restart of the node an address leads to its daemon again as soon as
@@ -69,9 +70,11 @@ class Router(Daemon, type="router", checkpoint="on-stop"):
             self._of.setdefault(target, {})[uri] = None
         for target in self._of:
             self._lead_to(target)
+        self.system.address_resolver = self._registered
 
     async def on_stop(self, reason: Reason) -> None:
-        """Listen no more."""
+        """Only daemons' own addresses lead anywhere now."""
+        self.system.address_resolver = None
         self._away.clear()
         self._listen()
 
@@ -203,14 +206,16 @@ class Router(Daemon, type="router", checkpoint="on-stop"):
             scheduler.current_cell = at_work
 
     def _find(self, uri: str) -> Cell:
-        cell = self._routes.get(uri)
+        cell = self.system.registry.get(uri) or self._registered(uri)
         if cell is None:
-            cell = self.system.registry.get(uri)
-            if cell is None:
-                raise self._missing(uri)
-            return cell
+            raise self._missing(uri)
+        return cell
+
+    def _registered(self, uri: str) -> Cell | None:
+        """Return who answers at a registered address; whoever asks the kernel finds it so, too."""
+        cell = self._routes.get(uri)
         # A daemon that was spawned anew at its address has another cell.
-        return self.system.current_cell_of(cell)
+        return None if cell is None else self.system.current_cell_of(cell)
 
     def _missing(self, uri: str) -> Dan9Error:
         if is_pattern(uri):

@@ -52,6 +52,7 @@ class Core:
     control: Control
     dead_letters: DeadLetters
     path_resolver: Callable[[str, str], tuple[str, str]] | None
+    address_resolver: Callable[[str], Cell | None] | None
     on_step: Callable[[], None] | None
     on_handling: Callable[[Cell, Message], bool] | None
     on_incoming: Callable[[Cell, Message], bool] | None

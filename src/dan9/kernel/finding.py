@@ -43,7 +43,13 @@ class Finding(Core):
             raise BadAddress(f"{target!r} is no address", hint="an address is d9://type/group/name")
         if target.startswith("/"):
             return self.registry.find(self._resolve_path(target, viewer)[0])
-        return self.registry.find(target)
+        try:
+            return self.registry.find(target)
+        except UnknownDaemon:
+            cell = self.address_resolver(target) if self.address_resolver is not None else None
+            if cell is None:
+                raise
+            return cell
 
     def _resolve_path(self, path: str, viewer: Cell | None) -> tuple[str, str]:
         if self.path_resolver is None:

@@ -223,6 +223,7 @@ class System(Speaking, Watching, Insight):
         self.control = Control(self)
         self.dead_letters = DeadLetters()
         self.path_resolver: Callable[[str, str], tuple[str, str]] | None = None
+        self.address_resolver: Callable[[str], Cell | None] | None = None
         self.on_step: Callable[[], None] | None = None
         self.on_handling: Callable[[Cell, Message], bool] | None = None
         self.on_incoming: Callable[[Cell, Message], bool] | None = None
