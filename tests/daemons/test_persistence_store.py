@@ -390,6 +390,25 @@ def test_reading_ahead_changes_no_answer(disk: SqliteBench):
             disk.store.load(name)
 
 
+def test_of_a_kind_that_is_not_stored_nothing_is_read(
+    disk: SqliteBench, monkeypatch: pytest.MonkeyPatch
+):
+    """Until something is committed, and then it is seen at once; a kind is type and group."""
+    asked = []
+    load = Ledger.load
+    monkeypatch.setattr(Ledger, "load", lambda *args: (asked.append(args[1]), load(*args))[1])
+    disk.store.save([state("d9://c/tt/0")])
+    disk.settle()
+    for group in ("t", "tt"):
+        assert [disk.store.load(f"d9://c/{group}/{n}") for n in range(1, 4)] == [None] * 3
+    assert asked == ["d9://c/t/1", *(f"d9://c/tt/{n}" for n in range(1, 4))]
+    disk.store.save([state("d9://c/t/2")])
+    disk.settle()
+    assert disk.store.load("d9://c/t/1") is None
+    assert disk.store.load("d9://c/t/2") is not None
+    assert disk.store.load("no-address") is None
+
+
 # ---- ids that are forgotten -------------------------------------------------
 
 

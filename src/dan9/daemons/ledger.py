@@ -81,16 +81,13 @@ _PLACES = (
     f" WHERE address IN ({','.join('?' * _MANY)})"
 )
 _ENTER_MANY = f"INSERT INTO daemons(address,keep) VALUES{','.join(['(?,?)'] * _MANY)}"
-# The newest state of such a daemon in one statement: the key is made of the newest version.
+# The newest state of such a daemon in one statement: the key is made of the newest version. It
+# gives id and keep for any daemon that is known, so that one that is not costs no second look.
 _VERSIONS = ",".join(f"ifnull({slot},0)" for slot in _SLOTS)
-_NEWEST = (
-    f"SELECT {_STATE} FROM states WHERE key=(SELECT (max({_VERSIONS}) % keep << {_SLOT}) | id"  # noqa: S608  (constants)
-    f" FROM daemons WHERE address=? AND keep BETWEEN 1 AND {_FAST}"
-    ")"
-)
+_LATEST = f"states ON key=((max({_VERSIONS}) % keep << {_SLOT}) | id)"
+_NEWEST = f"SELECT keep,{_STATE} FROM daemons LEFT JOIN {_LATEST} WHERE address=?"  # noqa: S608  (constants)
 _NEXT = (
-    f"SELECT d.address,{_STATE} FROM daemons d JOIN states ON key="  # noqa: S608  (constants)
-    f"((max({_VERSIONS}) % keep << {_SLOT}) | id)"
+    f"SELECT d.address,{_STATE} FROM daemons d JOIN {_LATEST}"  # noqa: S608  (constants)
     " WHERE d.id>(SELECT id FROM daemons WHERE address=?)"
     f" AND d.keep BETWEEN 1 AND {_FAST} ORDER BY d.id LIMIT ?"
 )
@@ -244,16 +241,19 @@ class Ledger:
 
     def load(self, address: str, version: int | None = None) -> Checkpoint | None:
         """Return one checkpoint; see `Store.load`."""
-        found = None if version is not None else self._execute(_NEWEST, (address,)).fetchone()
-        if found is None:
+        row = self._execute(_NEWEST, (address,)).fetchone()
+        if row is None or not row[0]:
+            return None
+        found = row[1:]
+        if version is not None or row[0] > _FAST:
             place = self._execute(_PLACE, (address,)).fetchone()
-            if place is None or not place[1]:
-                return None
             wanted = self._newest(place) if version is None else version
             key = wanted % place[1] << _SLOT | place[0]
             found = self._execute(f"SELECT {_STATE} FROM states WHERE key=?", (key,)).fetchone()  # noqa: S608  (constants)
-            if found is None or found[1] != wanted:
-                return None
+            if found is not None and found[1] != wanted:
+                found = None
+        if found is None or found[0] is None:
+            return None
         checkpoint, fault = state_of(address, found)
         if fault or checkpoint is None:
             intact = [v.version for v in self.versions(address, check=True) if not v.fault]
@@ -267,6 +267,11 @@ class Ledger:
                 at=f"version {found[1]}",
             )
         return checkpoint
+
+    def knows(self, kind: str) -> bool:
+        """True if anything was ever stored of a type and group, as in `d9://type/group`."""
+        sql = "SELECT 1 FROM daemons WHERE address>? AND address<? LIMIT 1"
+        return self._execute(sql, (kind + "/", kind + "0")).fetchone() is not None
 
     def ahead(self, address: str, count: int) -> dict[str, Checkpoint]:
         """Return the newest states of the daemons first saved after this one, the intact ones."""

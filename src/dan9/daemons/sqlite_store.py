@@ -107,6 +107,7 @@ class SqliteStore:
         self._lives: dict[str, int] = {}
         self._fenced: dict[str, tuple[int, Exception]] = {}
         self._ahead: dict[str, Checkpoint] = {}  # read before they are asked for
+        self._kinds: dict[str, bool] = {}  # whether anything is stored of a type and group
         self._ahead_of = -1  # the commit after which they were read
         self._loads = 0
         self._closed = False
@@ -143,21 +144,29 @@ class SqliteStore:
         """See `Store.load`.
 
         After some loads without a commit between them a node is being restored: then
-        what was first saved together is read together, which takes a third of the time.
+        what was first saved together is read together, which takes a third of the time. And
+        most daemons that are spawned are of a kind of which nothing is stored.
         """
         if version is not None:
             return self._read(lambda ledger: ledger.load(address, version))
         if self._ahead_of != self.groups:
             self._ahead_of, self._loads = self.groups, 0
             self._ahead.clear()
+            self._kinds.clear()
         ready = self._ahead.pop(address, None)
         if ready is not None:
             return ready
+        kind = address.rpartition("/")[0]
+        if self._kinds.get(kind) is False:
+            return None
         self._loads += 1
 
         def look(ledger: Ledger) -> Checkpoint | None:
             found = ledger.load(address)
-            if found is not None and self._loads > _FEW:
+            if found is None:
+                if kind and kind not in self._kinds:
+                    self._kinds[kind] = ledger.knows(kind)
+            elif self._loads > _FEW:
                 self._ahead = ledger.ahead(address, _AHEAD)
             return found
 
