@@ -332,10 +332,11 @@ class Antikythera(Daemon, type="antikythera", checkpoint="on-change"):
 
     async def _tell(self, firings: list[Firing]) -> int:
         """Tell firings to their targets; return how many they are."""
+        tell = self._telling.tell
         for firing in firings:
-            self.fired += 1
-            for message in self._telling.tell(firing):
+            for message in tell(firing):
                 await self._telling.wait_for_room(firing.event, message)
+        self.fired += len(firings)
         return len(firings)
 
     def _lost(self, event: Event, target: str, reason: str) -> None:
