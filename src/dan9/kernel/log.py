@@ -190,8 +190,9 @@ class LogHub:
         self.dropped += 1
         if logger not in self._silenced:
             self._silenced[logger] = None
-            if self.on_drop is not None:
-                self.on_drop()
+            on_drop = self.on_drop  # another thread may take it away
+            if on_drop is not None:
+                on_drop()
 
 
 class Logger:
