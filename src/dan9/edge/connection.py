@@ -88,6 +88,7 @@ class Connection:
         self._wires: Wires = server.port.wires
         self._limits: Limits = server.limits
         self._max_frame_bytes = server.limits.max_frame_bytes
+        self._in_flight = server.limits.in_flight
         self._number = number
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(self._limits.max_frame_bytes)
@@ -151,7 +152,7 @@ class Connection:
             self._fail(self._reader.failed)
         elif self._reader.is_half and self._watch is None:
             self._watch_progress()
-        if len(self._open) >= self._limits.in_flight:
+        if len(self._open) >= self._in_flight:
             self._regulate()
 
     def eof_received(self) -> bool:
@@ -470,7 +471,7 @@ class Connection:
     def _regulate(self) -> None:
         """Read from the client, or stop reading, as its debts say."""
         met = self._admission is None or self._visit is not None
-        wanted = met and not self._is_full and len(self._open) < self._limits.in_flight
+        wanted = met and not self._is_full and len(self._open) < self._in_flight
         if wanted == self._is_read or self._transport is None or self._transport.is_closing():
             return
         self._is_read = wanted
