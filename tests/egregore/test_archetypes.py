@@ -99,6 +99,7 @@ def test_members_come_and_go() -> None:
     async def main() -> None:
         async with system(copy=False) as sim:
             swarm = await sim.spawn(Swarm, "s", member=Worker, count=2)
+            assert (await swarm.status())["config"]["member"] == f"{__name__}:Worker"
             other = await sim.spawn(Worker, "other")
             await swarm.add("other")
             with pytest.raises(Exists):

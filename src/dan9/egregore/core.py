@@ -145,6 +145,9 @@ class Egregore(Daemon, type="egregore", checkpoint="on-change"):
             if not _is_class(one) and (cell := self._found(one)).address not in removed:
                 self._enlist(cell)
         self._born = max([len(born), *map(_number_of, self.added)])
+        # Shown as text: a class is nothing that `status` could print.
+        self.member = _spelled(self.member)
+        self.members = [*map(_spelled, self.members)]
         for address, target in list(self.added.items()):
             await self._take_again(address, target)
 
@@ -180,9 +183,7 @@ class Egregore(Daemon, type="egregore", checkpoint="on-change"):
         if address in self.removed:
             self.removed.remove(address)
         else:
-            cls = cell.home.behaviour.cls
-            is_own = self._is_own(cell)
-            self.added[address] = f"{cls.__module__}:{cls.__qualname__}" if is_own else ""
+            self.added[address] = _spelled(cell.home.behaviour.cls) if self._is_own(cell) else ""
         await self.system.save(self.address)
         return address
 
@@ -400,6 +401,11 @@ def _class_of(given: object) -> type[Daemon]:
     if not (isinstance(found, type) and issubclass(found, Daemon)):
         raise BadPayload(f"{given!r} is no Daemon class", hint="as module:Class", at="member")
     return found
+
+
+def _spelled(member: Any) -> Any:
+    """Return a class as `module:Class`, anything else as it is."""
+    return f"{member.__module__}:{member.__qualname__}" if isinstance(member, type) else member
 
 
 def _number_of(address: str) -> int:
