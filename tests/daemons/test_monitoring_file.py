@@ -79,6 +79,26 @@ def test_the_quota_holds_for_all_files_at_any_time_and_the_newest_stay(tmp_path:
     file.close()
 
 
+def test_both_tiers_give_way_alike(tmp_path: Path) -> None:
+    """Half the room: half a day in fine steps, half a month in coarse ones."""
+    file = HistoryFile(tmp_path / "h.db", quota_bytes=1_500_000)
+    days = 30
+    for hour in range(0, days * 24, 6):
+        rows = [(n, COARSE, hour * 3600, bytes(250)) for n in range(1, 41)]
+        if hour >= (days - 1) * 24:
+            starts = range(hour * 3600, (hour + 6) * 3600, 300)
+            rows += [(n, FINE, start, bytes(126)) for start in starts for n in range(1, 41)]
+        file.write([A], rows, now=(hour + 6) * 3600)
+    oldest = "SELECT min(start) FROM chunk WHERE tier = ?"
+    kept = {}
+    for tier in (FINE, COARSE):
+        (start,) = file._base.execute(oldest, (tier,)).fetchone()
+        kept[tier] = (days * 24 * 3600 - start) / REACH[tier]
+    assert 0.3 < kept[FINE] < 0.7
+    assert abs(kept[FINE] - kept[COARSE]) < 0.1
+    file.close()
+
+
 def test_a_foreign_file_is_put_aside(tmp_path: Path) -> None:
     """It is not overwritten, and history begins anew."""
     (tmp_path / "h.db").write_bytes(b"not a database, " * 100)

@@ -2,8 +2,8 @@
 
 It is not the store of states: what is lost here after a power cut is a few minutes of
 curves, so it commits without waiting for the medium (synchronous=NORMAL: the file stays
-whole). It never grows past its quota, its log included: the oldest chunks go, the finer
-tier first, while there is a sixteenth of the quota left for what is being written. A file
+whole). It never grows past its quota, its log included: the oldest chunks go, of both tiers
+alike, while there is a sixteenth of the quota left for what is being written. A file
 that is torn or foreign is put aside under another name, and a new one begun.
 
 All calls block; the daemon makes them in a thread.
@@ -107,7 +107,7 @@ class HistoryFile:
                 self._base.execute(
                     "DELETE FROM chunk WHERE tier = ? AND start < ?", (tier, int(now - reach))
                 )
-        self._keep_quota()
+        self._keep_quota(now)
         self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def points(self, address: str, metric: str, tier: int, since: float) -> list[Point]:
@@ -182,20 +182,20 @@ class HistoryFile:
         except ValueError:
             return packed
 
-    def _keep_quota(self) -> None:
-        """Delete the oldest hours, of the finer tier first, until there is room."""
+    def _keep_quota(self, now: float) -> None:
+        """Delete the oldest hours until there is room, of the tier that keeps more of its reach."""
         while self.size_bytes > self.quota_bytes - self.quota_bytes // 16:
-            starts = [
-                (start + REACH[tier], tier, start)
+            oldest = [
+                ((now - start) / REACH[tier], tier, start)
                 for tier in (FINE, COARSE)
                 for (start,) in self._base.execute(
                     "SELECT min(start) FROM chunk WHERE tier = ?", (tier,)
                 )
                 if start is not None
             ]
-            if not starts:
+            if not oldest:
                 return
-            _, tier, start = min(starts)
+            _, tier, start = max(oldest)
             with self._base:
                 self._base.execute(
                     "DELETE FROM chunk WHERE tier = ? AND start <= ?", (tier, start + 3600)
