@@ -640,6 +640,46 @@ def test_memberships_survive_a_restart() -> None:
         run(lambda life=life: life(store))  # type: ignore[misc]
 
 
+def test_a_member_that_ended_and_came_back_can_still_be_removed() -> None:
+    """The configuration names it: it leaves when it is stopped, is added, and let go for good."""
+
+    async def first() -> None:
+        async with system(store=store, copy=False) as sim:
+            one = await sim.spawn(Worker, "one")
+            swarm = await sim.spawn(Swarm, "s", members=["one"])
+            await one.stop()
+            assert (await swarm.status())["members"] == {}
+            await one.start()
+            await swarm.add("one")
+            await swarm.remove("one")
+
+    async def second() -> None:
+        async with system(store=store, copy=False) as sim:
+            await sim.spawn(Worker, "one")
+            swarm = await sim.spawn(Swarm, "s", members=["one"])
+            assert (await swarm.status())["members"] == {}
+
+    store = MemoryStore()
+    for life in (first, second):
+        run(life)
+
+
+def test_members_may_start_after_their_egregore() -> None:
+    """One that the configuration gives by its address is waited for; a name must be known."""
+
+    async def main() -> None:
+        async with system(copy=False) as sim:
+            later = "d9://worker/default/later"
+            swarm = await sim.spawn(Swarm, "s", members=[later])
+            assert (await swarm.status())["members"] == {later: "absent"}
+            await sim.spawn(Worker, "later")
+            assert (await swarm.status())["members"] == {later: "running"}
+            with pytest.raises(UnknownDaemon):
+                await sim.spawn(Swarm, "t", members=["nobody"])
+
+    run(main)
+
+
 def test_a_ring_that_starts_anew_has_a_later_epoch() -> None:
     """With a store and without one: members have seen the earlier ones."""
 

@@ -14,7 +14,7 @@ import importlib
 import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from dan9.base.address import SCHEME
+from dan9.base.address import SCHEME, Address
 from dan9.base.duration import Duration, parse_duration
 from dan9.base.errors import (
     BadConfig,
@@ -132,18 +132,30 @@ class Egregore(Daemon, type="egregore", checkpoint="on-change"):
     async def _begin_members(self) -> None:
         """Take up whom the configuration names and who was added; not who was removed."""
         removed = frozenset(self.removed)
+        self._named: set[str] = set()  # whom the configuration names
         born = [_class_of(self.member)] * self.count if self.count else []
         born += [_class_of(one) for one in self.members if _is_class(one)]
         for number, cls in enumerate(born, 1):
             name = self._own_name(number)
             address = f"{SCHEME}{cls._d9_behaviour.type_name}/{self.name}/{name}"
+            self._named.add(address)
             if address not in removed:
                 self._join(address, await self._bear(cls, name))
             if number % _PORTION == 0:
                 await asyncio.sleep(0)  # many take long: everybody else has a turn
         for one in self.members:
-            if not _is_class(one) and (cell := self._found(one)).address not in removed:
-                self._enlist(cell)
+            if _is_class(one):
+                continue
+            is_address = isinstance(one, str) and one.startswith(SCHEME)
+            is_there = not is_address or self.system.registry.get(one) is not None
+            address = self._found(one).address if is_there else str(Address.parse(one))
+            self._named.add(address)
+            if address in removed:
+                continue
+            if is_there:
+                self._enlist(self._found(one))
+            else:
+                self._await(address)
         self._born = max([len(born), *map(_number_of, self.added)])
         # Shown as text: a class is nothing that `status` could print.
         self.member = _spelled(self.member)
@@ -180,8 +192,8 @@ class Egregore(Daemon, type="egregore", checkpoint="on-change"):
         else:
             cell = self._found(member)
         address = self._enlist(cell)
-        if address in self.removed:
-            self.removed.remove(address)
+        if address in self._named:
+            self.removed = [one for one in self.removed if one != address]
         else:
             self.added[address] = _spelled(cell.home.behaviour.cls) if self._is_own(cell) else ""
         await self.system.save(self.address)
@@ -198,8 +210,9 @@ class Egregore(Daemon, type="egregore", checkpoint="on-change"):
                 hint=f"there are: {', '.join(list(self._members)[:8]) or 'none'}",
                 at="member",
             )
-        if self.added.pop(address, None) is None:
+        if address in self._named:
             self.removed.append(address)
+        self.added.pop(address, None)
         cell = self._members.get(address)
         number = self._monitors.pop(address, None)
         if number is not None:
