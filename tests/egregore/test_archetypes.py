@@ -518,6 +518,30 @@ def test_a_full_mailbox_loses_a_message_and_nothing_else() -> None:
     run(main)
 
 
+def test_what_a_mailbox_dropped_holds_up_nobody_for_long() -> None:
+    """Its sender does not know; who waits asks after five seconds whether it still comes."""
+
+    async def main() -> None:
+        async with system(copy=False) as sim:
+            mesh = await sim.spawn(Mesh, "m", member=Peer, count=2)
+            small = await sim.spawn(Peer, "small", mailbox=2, policy="drop-newest")
+            await mesh.add("small")
+            await sim.sleep(1)
+            one = sim.ref(Peer, "d9://peer/m/m-1")
+            await small.suspend()
+            for word in ("first", "second", "dropped"):
+                assert await one.publish("hear", {"word": word}) == 2
+            await small.resume()
+            assert await one.publish("hear", {"word": "last"}) == 2
+            assert await small.told() == ["first", "second"]
+            await sim.sleep(4.9)
+            assert await small.told() == ["first", "second"]
+            await sim.sleep(0.2)
+            assert await small.told() == ["first", "second", "last"]
+
+    run(main)
+
+
 def test_who_leaves_a_mesh_is_told_no_more_and_tells_no_more() -> None:
     """It has no peers then; when it comes back it takes part as before."""
 

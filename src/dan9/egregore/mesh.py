@@ -25,6 +25,9 @@ from dan9.kernel.daemon import Config, Daemon, on
 
 __all__ = ["Decree", "Mesh", "MeshMember", "MeshPattern"]
 
+_PATIENCE_S = 5.0
+"""How long a message waits for its cause before the peers are asked whether that still comes."""
+
 
 @dataclass(slots=True)
 class Decree:
@@ -111,12 +114,20 @@ class MeshMember(Daemon, type="mesh-member", checkpoint="on-stop"):
         """Take a published message; handle what may be handled now; reply how many that were."""
         ready = self._causal_of().receive(Published(sender, clock, view, (type, payload)))
         self._handle_all(ready)
+        self._wonder()
         return len(ready)
 
     @on
     def peer_greets(self, sender: str, count: int, view: int = 0) -> None:
         """Hear from a peer that what it has published so far, `count` messages, is told."""
         self._handle_all(self._causal_of().greet(sender, count, view))
+
+    @on
+    def peer_asks(self, peer: str) -> None:
+        """Greet a peer again: it has waited so long that what it waits for may be lost."""
+        self._causal_of()
+        self._greeted.discard(peer)
+        self._greet(peer)
 
     @on
     async def enrol(self) -> str:
@@ -179,7 +190,25 @@ class MeshMember(Daemon, type="mesh-member", checkpoint="on-stop"):
         if causal is None:
             causal = self._causal = Causal(self.address, self.system.next_number())
             self._greeted: set[str] = set()
+            self._wonders = False
         return causal
+
+    def _wonder(self) -> None:
+        """If something has to wait, ask the peers after a while whether its cause still comes."""
+        if self._wonders or not self._causal_of().waiting:
+            return
+        self._wonders = True
+
+        def ask() -> None:
+            self._wonders = False
+            if self._d9_cell.instance is not self or not self._causal_of().waiting:
+                return
+            for peer in self.peer_list:
+                if _is_own(self.system, peer):
+                    _told(self, peer, "peer-asks", {"peer": self.address})
+            self._wonder()
+
+        self.system.call_at(self.system.scheduler.time() + _PATIENCE_S, ask)
 
     def _greet(self, peer: str) -> None:
         """Say where one's story begins to a peer that has not heard it."""
