@@ -63,7 +63,7 @@ class Bound:
 
     def __call__(self, _1: object = _MISSING, *rest: object, **kw: object) -> Ask:
         """Ask: await the result for the reply."""
-        if len(rest) == 0 and len(kw) == 0:
+        if not rest and not kw:
             shape = NO_ARGS if _1 is _MISSING else ONE_ARG
             return Ask(self.cell, self.verb, shape, _1, self.timeout_s)
         return Ask(self.cell, self.verb, *packed(_1, rest, kw), self.timeout_s)
@@ -75,7 +75,7 @@ class Bound:
             MailboxFull: There is no room.
         """
         cell = self.cell
-        if len(rest) == 0 and len(kw) == 0:
+        if not rest and not kw:
             shape = NO_ARGS if _1 is _MISSING else ONE_ARG
             cell.home.scheduler.tell(Message(cell, self.verb, shape, _1))
         else:
