@@ -318,6 +318,12 @@ class Parking:
             self.steps.close()
 
 
+def is_traced(message: Message) -> bool:
+    """True if what is sent for this message belongs to its trace."""
+    rare = message.rare
+    return rare is not None and rare.trace is not None
+
+
 @final
 class Bucket:
     """The asks whose deadlines fall into the same quarter of a second."""
@@ -519,7 +525,7 @@ class Scheduler:
             self.from_thread(self.tell_inside, (message,))
             return
         current = self.current
-        if current is None or current.rare is not None:
+        if current is None or is_traced(current):
             self.stamp(message)
         else:
             # Inlined `stamp`: this is the hot path.
@@ -579,7 +585,7 @@ class Scheduler:
                 "or dan9.connect() for a client that blocks"
             )
         parent = self.current
-        if parent is None or parent.rare is not None:
+        if parent is None or is_traced(parent):
             if parent is None and ask.origin is None:  # a wire's is nobody's child
                 parent = message_in_context()
             self.stamp(ask)
