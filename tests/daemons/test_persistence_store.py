@@ -390,6 +390,16 @@ def test_reading_ahead_changes_no_answer(disk: SqliteBench):
             disk.store.load(name)
 
 
+def test_large_states_are_not_read_ahead(disk: SqliteBench):
+    """A few megabytes at most wait in memory to be asked for."""
+    names = [f"d9://c/t/{n}" for n in range(40)]
+    disk.store.save([state(name, b"x" * 1_000_000) for name in names])
+    disk.settle()
+    for name in names[:20]:
+        assert len(disk.store.load(name).blob) == 1_000_000
+        assert len(disk.store._ahead) <= 5
+
+
 def test_of_a_kind_that_is_not_stored_nothing_is_read(
     disk: SqliteBench, monkeypatch: pytest.MonkeyPatch
 ):

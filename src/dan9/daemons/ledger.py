@@ -39,6 +39,7 @@ _TIDY = 1_000  # ids are forgotten this many at a time, so that it costs next to
 _TIDY_S = 600.0  # and the aged ones at most this often
 _CACHED = 20_000  # daemons whose place the writer holds in memory
 _SNAPSHOTS = 1_000  # checkpoint-alls of which the number of daemons is remembered
+_AHEAD_BYTES = 4 << 20
 _SLOT = 40  # daemon ids are below 2**40, slots below 2**23
 _MAX_KEEP = 1_000
 
@@ -274,12 +275,19 @@ class Ledger:
         return self._execute(sql, (kind + "/", kind + "0")).fetchone() is not None
 
     def ahead(self, address: str, count: int) -> dict[str, Checkpoint]:
-        """Return the newest states of the daemons first saved after this one, the intact ones."""
+        """Return the newest states of the daemons first saved after this one, the intact ones.
+
+        `count` at most, and no more once they are 4 MB: large ones gain nothing by it.
+        """
         found = {}
+        room = _AHEAD_BYTES
         for owner, *row in self._execute(_NEXT, (address, count)):
             checkpoint, fault = state_of(owner, row)
             if checkpoint is not None and not fault:
                 found[owner] = checkpoint
+                room -= len(checkpoint.blob)
+                if room < 0:
+                    break
         return found
 
     def versions(self, address: str | None = None, *, check: bool = False) -> list[Version]:
