@@ -25,9 +25,9 @@ def ours(whens: list[int]) -> None:
     """Schedule, cancel and fire with the kernel's heap."""
     item = object()
     heap = TimerHeap()
-    handles = [heap.schedule(when, item) for when in whens]
-    for handle in handles[::2]:
-        heap.cancel(handle)
+    timers = [heap.schedule(when, item) for when in whens]
+    for timer in timers[::2]:
+        timer.cancel()
     fired = 0
     for now in range(0, HOUR_NS + 1, STEP_NS):
         fired += len(heap.pop_due(now))

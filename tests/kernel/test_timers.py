@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dan9.kernel.timers import NEVER, TimerHandle, TimerHeap, to_ns
+from dan9.kernel.timers import NEVER, Carrier, Timer, TimerHeap, to_ns
+
+
+def due(heap: TimerHeap, now_ns: int) -> list[object]:
+    """Return what is due."""
+    return [timer.item for timer in heap.pop_due(now_ns) if isinstance(timer, Carrier)]
 
 
 def test_equal_times_keep_their_order() -> None:
@@ -14,27 +21,26 @@ def test_equal_times_keep_their_order() -> None:
     heap = TimerHeap()
     for index in range(100):
         heap.schedule(5, index)
-    assert heap.pop_due(5) == list(range(100))
+    assert due(heap, 5) == list(range(100))
 
 
 def test_a_timer_is_not_early_by_a_nanosecond() -> None:
     """Due means at or after the instant, never before."""
     heap = TimerHeap()
     heap.schedule(10, "x")
-    assert heap.pop_due(9) == []
-    assert heap.pop_due(10) == ["x"]
-    assert heap.pop_due(11) == []
+    assert due(heap, 9) == []
+    assert due(heap, 10) == ["x"]
+    assert due(heap, 11) == []
 
 
 def test_cancel_tells_whether_it_was_in_time() -> None:
     """The first cancel is true; one after firing or a second one is false."""
     heap = TimerHeap()
     first, second = heap.schedule(1, "a"), heap.schedule(2, "b")
-    assert heap.cancel(first)
-    assert not heap.cancel(first)
-    assert heap.pop_due(2) == ["b"]
-    assert not heap.cancel(second)
-    assert not heap.cancel(12345)
+    assert first.cancel()
+    assert not first.cancel()
+    assert due(heap, 2) == ["b"]
+    assert not second.cancel()
 
 
 def test_next_passes_over_cancelled_timers() -> None:
@@ -42,10 +48,10 @@ def test_next_passes_over_cancelled_timers() -> None:
     heap = TimerHeap()
     handles = [heap.schedule(when, when) for when in range(10)]
     for handle in handles[:7]:
-        heap.cancel(handle)
+        handle.cancel()
     assert heap.next_ns() == 7
     for handle in handles[7:]:
-        heap.cancel(handle)
+        handle.cancel()
     assert heap.next_ns() == NEVER
     assert len(heap) == 0
 
@@ -55,34 +61,66 @@ def test_a_time_in_the_past_is_due_at_once() -> None:
     heap = TimerHeap()
     heap.schedule(-5, "late")
     assert heap.next_ns() == 0
-    assert heap.pop_due(0) == ["late"]
+    assert due(heap, 0) == ["late"]
 
 
 def test_cancelled_timers_do_not_pile_up() -> None:
     """A million schedule-and-cancel pairs hold memory for a handful."""
     heap = TimerHeap()
     for index in range(20_000):
-        heap.cancel(heap.schedule(10**15 + index, index))
+        heap.schedule(10**15 + index, index).cancel()
     assert len(heap._fresh) + len(heap._run) + len(heap._heap) < 200
 
 
-def test_handle_object_cancels() -> None:
-    """`TimerHandle` is the same timer as its key."""
+def test_a_timer_knows_whether_it_is_pending() -> None:
+    """From being scheduled until it is fired or cancelled."""
     heap = TimerHeap()
-    handle = TimerHandle(heap, heap.schedule(3, "x"))
-    assert handle.is_pending
-    assert handle.cancel()
-    assert not handle.is_pending
-    assert not handle.cancel()
+    cancelled, fired = heap.schedule(3, "x"), heap.schedule(3, "y")
+    assert cancelled.is_pending
+    assert cancelled.cancel()
+    assert not cancelled.is_pending
+    assert fired.is_pending
+    assert due(heap, 3) == ["y"]
+    assert not fired.is_pending
+
+
+def test_a_timer_may_be_scheduled_again_when_it_fires() -> None:
+    """It is one object however often it repeats, and keeps its place among equals."""
+    heap = TimerHeap()
+    first, second = heap.schedule(1, "a"), heap.schedule(1, "b")
+    for now in range(1, 4):
+        assert heap.pop_due(now) == [first, second]
+        assert heap.schedule(now + 1, second) is second
+        assert heap.schedule(now + 1, first) is first
+        first, second = second, first
+    assert first.cancel()
+    assert heap.pop_due(9) == [second]
+
+
+def test_equal_times_are_cancelled_in_any_order() -> None:
+    """First, last and in between: the others stay, in order."""
+    for out in itertools.permutations(range(4)):
+        heap = TimerHeap()
+        timers = [heap.schedule(5, index) for index in range(4)]
+        left = list(range(4))
+        for index in out:
+            assert timers[index].cancel()
+            left.remove(index)
+            timers.append(heap.schedule(5, len(timers)))
+            left.append(len(timers) - 1)
+        assert len(heap) == len(left)
+        assert due(heap, 5) == left
 
 
 def test_clear_forgets_everything() -> None:
     """After `clear` nothing is due."""
     heap = TimerHeap()
-    heap.schedule(1, "x")
+    timers = [heap.schedule(1, "x"), heap.schedule(1, "y")]
     heap.clear()
+    assert len(heap) == 0
+    assert not any(timer.cancel() for timer in timers)
     assert heap.next_ns() == NEVER
-    assert heap.pop_due(10**18) == []
+    assert due(heap, 10**18) == []
 
 
 @given(st.decimals(min_value=0, max_value=10**6, places=6))
@@ -98,7 +136,7 @@ class AgainstAList(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.heap = TimerHeap()
-        self.model: list[tuple[int, int, int]] = []
+        self.model: list[tuple[int, int, Timer]] = []
         self.count = 0
         self.now = 0
 
@@ -114,19 +152,23 @@ class AgainstAList(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         entry = data.draw(st.sampled_from(self.model))
         self.model.remove(entry)
-        assert self.heap.cancel(entry[2])
+        assert entry[2].cancel()
 
     @rule(step=st.integers(0, 30))
     def time_passes(self, step: int) -> None:
         self.now += step
-        due = sorted(entry for entry in self.model if entry[0] <= self.now)
+        expected = [entry for entry in sorted(self.model, key=_order) if entry[0] <= self.now]
         self.model = [entry for entry in self.model if entry[0] > self.now]
-        assert self.heap.pop_due(self.now) == [entry[1] for entry in due]
+        assert due(self.heap, self.now) == [entry[1] for entry in expected]
 
     @invariant()
     def agrees(self) -> None:
         assert len(self.heap) == len(self.model)
-        assert self.heap.next_ns() == (min(self.model)[0] if self.model else NEVER)
+        assert self.heap.next_ns() == (min(self.model, key=_order)[0] if self.model else NEVER)
+
+
+def _order(entry: tuple[int, int, Timer]) -> tuple[int, int]:
+    return entry[:2]
 
 
 TestAgainstAList = AgainstAList.TestCase

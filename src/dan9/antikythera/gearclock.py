@@ -15,7 +15,7 @@ from dan9.antikythera.scheduler import Antikythera
 from dan9.antikythera.timescale import unit_s
 from dan9.base.errors import BadAddress, NotRunning
 from dan9.kernel.clock import ScaledClock
-from dan9.kernel.timers import TimerHandle
+from dan9.kernel.timers import Timer
 
 __all__ = ["GearClock"]
 
@@ -87,12 +87,12 @@ class GearClock(ScaledClock):
         limit = math.inf if end is None else self.moment(end)
         self.go_on(self.moment(tick), base, float(self.tick_s) * pace, limit)
 
-    def call_at(self, when: float, callback: Callable[[], object]) -> TimerHandle:
-        """Call `callback()` at a moment of this clock, whatever the mechanism does until then."""
-        handle = super().call_at(when, callback)
+    def call_at(self, when: float, callback: Callable[[], object] | Timer) -> Timer:
+        """Call or fire at a moment of this clock, whatever the mechanism does until then."""
+        timer = super().call_at(when, callback)
         if self.wake is not None:
             self.wake()
-        return handle
+        return timer
 
     def ring_at(self, tick: float | Fraction) -> None:
         """Stand at `tick`, and call what is due there."""

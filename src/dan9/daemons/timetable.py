@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dan9.base.schedule import Cron, Firing, Interval, Missed, Once, Schedule
-from dan9.kernel.timers import NEVER, TimerHeap, to_ns
+from dan9.kernel.timers import NEVER, Carrier, Timer, TimerHeap, to_ns
 
 __all__ = ["CLOCK_TOLERANCE_S", "Reading", "Task", "Timetable", "rule_of"]
 
@@ -115,14 +115,14 @@ class Timetable:
     def __init__(self, tasks: dict[str, Task], now: Reading) -> None:
         self.tasks = tasks
         self._heap = TimerHeap()
-        self._handles: dict[str, int] = {}
+        self._timers: dict[str, Timer] = {}
         self._ahead = now.wall - now.monotonic
         self._suspended = now.suspended
         self._delays: dict[str, float] = {}
 
     def __len__(self) -> int:
         """Return how many tasks are armed."""
-        return len(self._handles)
+        return len(self._timers)
 
     def arm(self, task: Task, now: Reading, *, delay: float = 0.0) -> None:
         """Wait for the task's next firing; `delay` is this firing's share of the jitter."""
@@ -130,13 +130,13 @@ class Timetable:
         ahead = now.wall - now.monotonic if task.follows_wall else self._ahead
         due = round(task.when - ahead + delay, 6)
         self._delays[task.id] = delay
-        self._handles[task.id] = self._heap.schedule(to_ns(due), task)
+        self._timers[task.id] = self._heap.schedule(to_ns(due), task)
 
     def disarm(self, task_id: str) -> None:
         """Wait no longer for this task."""
-        handle = self._handles.pop(task_id, None)
-        if handle is not None:
-            self._heap.cancel(handle)
+        timer = self._timers.pop(task_id, None)
+        if timer is not None:
+            timer.cancel()
         self._delays.pop(task_id, None)
 
     def next_at(self) -> float | None:
@@ -156,10 +156,11 @@ class Timetable:
         One whose wall clock has gone back since it was armed is armed again instead.
         """
         found: list[tuple[Task, float]] = []
-        for item in self._heap.pop_due(to_ns(now.monotonic + _EPSILON_S)):
+        for timer in self._heap.pop_due(to_ns(now.monotonic + _EPSILON_S)):
+            item = timer.item if isinstance(timer, Carrier) else None
             assert isinstance(item, Task)
             delay = self._delays.pop(item.id, 0.0)
-            del self._handles[item.id]
+            del self._timers[item.id]
             present = now.wall if item.follows_wall else now.monotonic + self._ahead
             present += _EPSILON_S - delay
             if item.when > present:
@@ -187,6 +188,6 @@ class Timetable:
             if not task.follows_wall:
                 task.when += moved
                 task.anchor += moved
-        for task_id in list(self._handles):
+        for task_id in list(self._timers):
             self.arm(self.tasks[task_id], now, delay=self._delays[task_id])
         return True

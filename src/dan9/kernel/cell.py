@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dan9.kernel.hand import Hand
     from dan9.kernel.message import Message, Verb
     from dan9.kernel.scheduler import Scheduler
+    from dan9.kernel.timers import Timer
 
 __all__ = [
     "CREATED",
@@ -184,14 +185,14 @@ class Cold:
         self.room: list[Message] | None = None  # senders waiting for room
         self.inbox_waiter: object = None
         self.taken: Message | None = None  # what the own loop has in hand
-        self.timers: list[object] | None = None
+        self.timers: list[Timer] | None = None
         self.on_end: list[Callable[[object], None]] | None = None
         self.last_error: str = ""
         self.stopping: object = None
         self.clock: object = None
         self.drives: Any = None  # the clocks of subtrees that go as it says
         self.streak: object = None  # restarts in a row
-        self.pending: int = 0  # the timer of a restart that is due
+        self.pending: Timer | None = None  # the timer of a restart that is due
         self.saved_at_handled: int = -1
         self.version: int = 0
         self.dirty_watch = False

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, final
 
-from dan9.kernel.timers import NEVER, TimerHandle, TimerHeap, to_ns
+from dan9.kernel.timers import NEVER, Timer, TimerHeap, to_ns
 
 __all__ = ["ScaledClock", "SystemClock", "TimeStandsStill", "VirtualClock"]
 
@@ -68,17 +68,16 @@ class VirtualClock:
     rate = 1.0
 
     def __init__(self, start: float = EPOCH) -> None:
-        self._elapsed = 0.0
+        self.elapsed_s = 0.0
         self._wall = start
-        self.jumps = 0
 
     def now(self) -> float:
         """Return the virtual wall time."""
-        return self._wall + self._elapsed
+        return self._wall + self.elapsed_s
 
     def monotonic(self) -> float:
         """Return the virtual seconds since the clock was made."""
-        return self._elapsed
+        return self.elapsed_s
 
     def suspended(self) -> float:
         """Return 0: a virtual machine does not sleep."""
@@ -90,9 +89,8 @@ class VirtualClock:
 
     def advance_to(self, monotonic: float) -> None:
         """Jump forward; never back."""
-        if monotonic > self._elapsed:
-            self._elapsed = monotonic
-            self.jumps += 1
+        if monotonic > self.elapsed_s:
+            self.elapsed_s = monotonic
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         """Return an event loop whose time this clock is."""
@@ -173,13 +171,13 @@ class ScaledClock:
         self._here0, self._base0, self.rate, self._limit = here, base, rate, limit
         self._arm()
 
-    def call_at(self, when: float, callback: Callable[[], object]) -> TimerHandle:
-        """Call `callback()` at a moment of this clock, whatever its rate until then."""
+    def call_at(self, when: float, callback: Callable[[], object] | Timer) -> Timer:
+        """Call or fire something at a moment of this clock, whatever its rate until then."""
         due = to_ns(when)
-        key = self._timers.schedule(due, callback)
+        timer = self._timers.schedule(due, callback)
         if self._armed_ns == NEVER or due < self._armed_ns:
             self._arm()
-        return TimerHandle(self._timers, key)
+        return timer
 
     def next_at(self) -> float | None:
         """Return when the next timer is due; None if there is none."""
@@ -190,8 +188,8 @@ class ScaledClock:
         """Call what is due at a moment, which has come if it had not."""
         self._reached = max(self._reached, when)
         # As seconds the moment is rounded; after a year that is more than a nanosecond.
-        for callback in self._timers.pop_due(to_ns(when + 2 * math.ulp(when)) + 500):
-            callback()  # type: ignore[operator]
+        for timer in self._timers.pop_due(to_ns(when + 2 * math.ulp(when)) + 500):
+            timer.fire()
         self._arm()
 
     def _arm(self) -> None:
@@ -223,25 +221,22 @@ class _VirtualSelector(selectors.BaseSelector):
         self.loop: _VirtualLoop | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        loop = self.loop
+        assert loop is not None
         ready = self._real.select(0)
-        if ready or (timeout is not None and timeout <= 0):
-            return ready
-        if timeout is None:
+        if timeout is None and not ready:
             # Only a thread or a real socket can help: wait for it, but not for ever.
             ready = self._real.select(self.patience_s)
             if not ready:
                 raise TimeStandsStill(
                     "virtual time stands still: nothing is runnable and no timer is set"
                 )
-            return ready
-        assert self.loop is not None
-        # The loop's own rounding would stop short of the timer: jump exactly there.
-        scheduled = self.loop._scheduled  # type: ignore[attr-defined]
-        due = scheduled[0].when() if scheduled else self._clock.monotonic() + timeout
-        self._clock.advance_to(max(due, self._clock.monotonic()))
+        elif timeout is not None and timeout > 0 and not ready:
+            # The loop's own rounding would stop short of the timer: jump exactly there.
+            self._clock.advance_to(loop._scheduled[0].when())  # type: ignore[attr-defined]
         # The loop runs what is due before now + resolution: that sum must exceed now.
-        self.loop._clock_resolution = max(1e-9, 2 * math.ulp(due))
-        return []
+        loop._clock_resolution = max(1e-9, 2 * math.ulp(self._clock.monotonic()))
+        return ready
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return self._real.register(fileobj, events, data)

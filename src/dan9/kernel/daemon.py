@@ -35,6 +35,7 @@ from dan9.kernel import metrics
 from dan9.kernel.bound import pack
 from dan9.kernel.cell import POLICIES, Behaviour
 from dan9.kernel.message import CONTROL, ORDINARY, PRIORITY, Message, Verb
+from dan9.kernel.parking import sleep_of
 
 if TYPE_CHECKING:
     from dan9.base.ports import Clock
@@ -502,7 +503,7 @@ class Daemon:
 
     def sleep(self, duration: float | str) -> Coroutine[Any, Any, None]:
         """Sleep on this daemon's clock; seconds or text such as "30s"."""
-        return self.system.sleep(duration, cell=self._d9_cell)
+        return sleep_of(self._d9_cell, duration)  # type: ignore[return-value]
 
     def inbox(self) -> AsyncIterator[Message]:
         """Iterate over the messages, in a daemon with a `main` of its own."""

@@ -13,7 +13,7 @@ from dan9.kernel import metrics
 from dan9.kernel.cell import STATE_NAMES, Cell
 from dan9.kernel.finding import Finding
 from dan9.kernel.message import Ask, Gather
-from dan9.kernel.scheduler import Parking
+from dan9.kernel.parking import Parking
 
 if TYPE_CHECKING:
     from dan9.base.histogram import Histogram

@@ -44,15 +44,18 @@ from dan9.kernel.control import Control
 from dan9.kernel.daemon import Daemon
 from dan9.kernel.deadletters import DeadLetters
 from dan9.kernel.insight import Insight
+from dan9.kernel.leap import Leap
 from dan9.kernel.lifecycle import Lifecycle
 from dan9.kernel.message import Ask, Gather, Message, Verb, message_in_context
+from dan9.kernel.parking import Sleep
 from dan9.kernel.ref import Ref
 from dan9.kernel.registry import Registry
 from dan9.kernel.repeat import CronRepeater, Repeater
-from dan9.kernel.scheduler import Parking, Ports, Scheduler, TimerHandle
+from dan9.kernel.scheduler import Ports, Scheduler
 from dan9.kernel.speaking import Speaking
 from dan9.kernel.state import State
 from dan9.kernel.supervisor import ChildSpec, Supervision, Supervisor
+from dan9.kernel.timers import Timer
 from dan9.kernel.trampoline import CoroutineHand
 from dan9.kernel.watchdog import Watchdog
 from dan9.kernel.watching import Watching
@@ -265,6 +268,8 @@ class System(Speaking, Watching, Insight):
         scheduler = self.scheduler
         scheduler.loop = loop
         scheduler.thread = threading.get_ident()
+        if getattr(loop, "virtual_clock", None) is self.clock:
+            scheduler.leap = Leap(loop, self.clock)
         self._adopt_tasks(loop)
         self.started_at = scheduler.time()
         logs.find_hub = _current_hub
@@ -542,42 +547,28 @@ class System(Speaking, Watching, Insight):
             return cold.clock  # type: ignore[return-value]
         return self.clock
 
-    async def sleep(self, duration: float | str, *, cell: Cell | None = None) -> None:
-        """Sleep; seconds or text, on the clock of the daemon's subtree."""
-        seconds = parse_duration(duration)
-        if cell is None or cell.cold is None or cell.cold.clock is None:
-            await self.pause(seconds)
-            return
-        parking = Parking(self.scheduler)
-        when = self.clock_of(cell).monotonic() + seconds
-        parking.on_cancel = self.call_on(cell, when, parking.release).cancel
-        await parking
+    def sleep(self, duration: float | str) -> Coroutine[Any, Any, None]:
+        """Sleep on the system's clock; seconds or text."""
+        return Sleep(self.scheduler, parse_duration(duration))  # type: ignore[return-value]
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep on the system's clock."""
-        parking = Parking(self.scheduler)
-        timer = self.scheduler.call_at(self.scheduler.time() + seconds, parking.release)
-        parking.on_cancel = lambda: self.scheduler.cancel_timer(timer)
-        await parking
+    def call_at(self, when: float, callback: Callable[[], object] | Timer) -> Timer:
+        """Call or fire something at a moment of the system's monotonic clock."""
+        return self.scheduler.call_at(when, callback)
 
-    def call_at(self, when: float, callback: Callable[[], object]) -> TimerHandle:
-        """Call `callback()` at a moment of the system's monotonic clock."""
-        return TimerHandle(self.scheduler, self.scheduler.call_at(when, callback))
-
-    def call_on(self, cell: Cell, when: float, callback: Callable[[], object]) -> Any:
-        """Call `callback()` at a moment of a daemon's own clock; return what `cancel` undoes."""
+    def call_on(self, cell: Cell, when: float, callback: Callable[[], object] | Timer) -> Timer:
+        """Call or fire something at a moment of a daemon's own clock."""
         cold = cell.cold
         if cold is None or cold.clock is None:
-            return self.call_at(when, callback)
-        return cold.clock.call_at(when, callback)  # type: ignore[attr-defined]
+            return self.scheduler.call_at(when, callback)
+        return cold.clock.call_at(when, callback)  # type: ignore[attr-defined, no-any-return]
 
     def schedule_own(self, cell: Cell) -> None:
         """Set the timers of a daemon's `@every` and `@cron` messages."""
         behaviour = cell.home.behaviour
         for seconds, verb in behaviour.every:
-            Repeater(self, cell, verb, seconds).plan()
+            Repeater(self, cell, verb, seconds).begin()
         for expression, timezone, verb in behaviour.crons:
-            CronRepeater(self, cell, verb, expression, timezone).plan()
+            CronRepeater(self, cell, verb, expression, timezone).begin()
 
     # -- links and monitors
 

@@ -46,7 +46,7 @@ from dan9.kernel.cell import (
 from dan9.kernel.inbox import let_go
 from dan9.kernel.links import Down, drop_link, drop_monitor
 from dan9.kernel.message import ONE_ARG, PRIORITY, Ask, Message, Verb
-from dan9.kernel.scheduler import Parking
+from dan9.kernel.parking import Parking
 
 if TYPE_CHECKING:
     from dan9.kernel.daemon import Daemon
@@ -328,7 +328,7 @@ class Lifecycle:
         if not keep_queue:
             self._bury_queue(cell, "stopped")
         for timer in cold.timers or ():
-            timer.cancel()  # type: ignore[attr-defined]
+            timer.cancel()
         cold.timers = None
         waiter: Any = cold.inbox_waiter
         if waiter is not None:
@@ -400,7 +400,7 @@ class Lifecycle:
             lambda: parking.release(False),
         )
         outcome = await parking
-        self.scheduler.cancel_timer(timer)
+        timer.cancel()
         return outcome is not False
 
     def _is_at_rest(self, cell: Cell) -> bool:

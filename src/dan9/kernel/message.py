@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dan9.base.schema import Signature
     from dan9.kernel.cell import Cell
     from dan9.kernel.hand import Hand
+    from dan9.kernel.timers import Timer
 
 __all__ = [
     "CONTROL",
@@ -154,7 +155,7 @@ class Rare:
         self.entry: object = None
         # of asks
         self.carries: Message | None = None  # what a `send` waits to get enqueued
-        self.timer: int = 0
+        self.timer: Timer | None = None
         self.steps: Generator[object, object, object] | None = None
         self.callbacks: list[tuple[Callable[[Ask], object], object]] | None = None
         self.direct: Callable[[Ask], object] | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dan9.base.errors import MailboxFull
 from dan9.kernel.cell import RUNNING, Cell
 from dan9.kernel.message import NO_ARGS, Message, Verb
+from dan9.kernel.timers import Timer
 
 if TYPE_CHECKING:
     from dan9.kernel.kernel import System
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["CronRepeater", "Repeater"]
 
 
-class Repeater:
+class Repeater(Timer):
     """Tells a daemon one of its own messages every so often, at most one at a time.
 
     The n-th is due at start + n·interval, so that it never drifts; those that came due
@@ -23,6 +24,7 @@ class Repeater:
     """
 
     def __init__(self, system: System, cell: Cell, verb: Verb, seconds: float) -> None:
+        super().__init__()
         self.system = system
         self.cell = cell
         self.verb = verb
@@ -31,7 +33,6 @@ class Repeater:
         self.start = self.clock.monotonic()
         self.count = 0
         self.queued: Message | None = None
-        self.timer: object = None
 
     def next_at(self) -> float:
         """Return when the next one is due."""
@@ -39,15 +40,17 @@ class Repeater:
         self.count = max(self.count + 1, int((now - self.start) / self.seconds + 1e-9) + 1)
         return self.start + self.count * self.seconds
 
-    def plan(self) -> None:
-        """Set the timer of the next one."""
+    def begin(self) -> None:
+        """Set the timer, until the daemon ends."""
         cold = self.cell.chill()
         if cold.timers is None:
             cold.timers = []
-        elif self.timer in cold.timers:
-            cold.timers.remove(self.timer)
-        self.timer = self.system.call_on(self.cell, self.next_at(), self.fire)
-        cold.timers.append(self.timer)
+        cold.timers.append(self)
+        self.plan()
+
+    def plan(self) -> None:
+        """Set the timer of the next one."""
+        self.system.call_on(self.cell, self.next_at(), self)
 
     def fire(self) -> None:
         """Tell it, unless the last one is still queued."""

@@ -26,7 +26,7 @@ import sys
 import threading
 from _thread import get_ident
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, final
 
 from mypy_extensions import i64, mypyc_attr
@@ -54,6 +54,7 @@ from dan9.kernel.cell import (
     Runnable,
 )
 from dan9.kernel.hand import Hand
+from dan9.kernel.leap import Leap
 from dan9.kernel.message import (
     ANSWERED,
     CANCELLED,
@@ -77,7 +78,8 @@ from dan9.kernel.message import (
     mailbox_full,
     message_in_context,
 )
-from dan9.kernel.timers import NEVER, TimerHeap, to_ns
+from dan9.kernel.parking import Parking
+from dan9.kernel.timers import NEVER, Timer, TimerHeap, to_ns
 from dan9.kernel.trampoline import ENDED, CoroutineHand, trampoline
 
 if TYPE_CHECKING:
@@ -85,10 +87,11 @@ if TYPE_CHECKING:
 
     from dan9.base.ports import Clock
 
-__all__ = ["DEFAULT_TIMEOUT_S", "Parking", "Ports", "Scheduler", "TimerHandle"]
+__all__ = ["DEFAULT_TIMEOUT_S", "Ports", "Scheduler"]
 
 BATCH: Final = 32
 TURN_S: Final = 0.001
+LEAPS: Final = 1_000
 DEFAULT_TIMEOUT_S: Final = 5.0
 BUCKET_S: Final = 0.25
 SAMPLED: Final = 63  # one handling in 64 is timed
@@ -182,142 +185,6 @@ class Ports:
         """See a turn begin after rest."""
 
 
-@final
-class Parking:
-    """A one-shot event that handlers and asyncio tasks alike can await.
-
-    `await parking` gives `value` once `release(value)` was called, or raises.
-    """
-
-    __slots__ = (
-        "_asyncio_future_blocking",
-        "callbacks",
-        "error",
-        "is_done",
-        "on_cancel",
-        "scheduler",
-        "steps",
-        "value",
-        "waiter",
-    )
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self.scheduler = scheduler
-        # A slot, so that `asyncio.isfuture` says the same compiled and uncompiled.
-        self._asyncio_future_blocking = False
-        self.is_done = False
-        self.value: object = None
-        self.error: BaseException | None = None
-        self.waiter: Hand | None = None
-        self.callbacks: list[tuple[Callable[[Parking], object], object]] | None = None
-        self.steps: Generator[object, object, object] | None = None
-        self.on_cancel: Callable[[], object] | None = None
-
-    def __await__(self) -> Generator[object, object, object]:
-        while not self.is_done:
-            self._asyncio_future_blocking = True
-            yield self
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-    def release(self, value: object = None) -> None:
-        """Let the waiter go on with `value`; a second call does nothing."""
-        if not self.is_done:
-            self.value = value
-            self.finish()
-
-    def fail(self, error: BaseException) -> None:
-        """Let the waiter go on with an error."""
-        if not self.is_done:
-            self.error = error
-            self.finish()
-
-    def finish(self) -> None:
-        """Wake whoever waits."""
-        self.is_done = True
-        waiter = self.waiter
-        if waiter is not None:
-            self.waiter = None
-            self.scheduler.resume(waiter)
-        if self.callbacks is not None:
-            for callback, context in self.callbacks:
-                self.scheduler.call_soon(callback, self, context)
-            self.callbacks = None
-
-    def cancel(self, msg: object = None) -> bool:
-        """Stop waiting."""
-        if self.is_done:
-            return False
-        if self.on_cancel is not None:
-            self.on_cancel()
-        self.fail(cancelled_error(msg))
-        return True
-
-    def done(self) -> bool:
-        """True once released."""
-        return self.is_done
-
-    def cancelled(self) -> bool:
-        """True if the wait was cancelled."""
-        return isinstance(self.error, asyncio.CancelledError)
-
-    def exception(self) -> BaseException | None:
-        """Return the error, if any."""
-        return self.error
-
-    def _make_cancelled_error(self) -> BaseException:
-        """Return what `asyncio.gather` raises when this was cancelled."""
-        return asyncio.CancelledError()
-
-    def remove_done_callback(self, callback: Callable[[Parking], object]) -> int:
-        """Forget a callback; return how many were removed."""
-        before = self.callbacks or []
-        self.callbacks = [entry for entry in before if entry[0] != callback]
-        return len(before) - len(self.callbacks)
-
-    def result(self) -> object:
-        """Return the value or raise the error."""
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-    def get_loop(self) -> object:
-        """Return the event loop of the system."""
-        return self.scheduler.loop
-
-    def add_done_callback(
-        self, callback: Callable[[Parking], object], *, context: object = None
-    ) -> None:
-        """Call `callback(self)` soon after the release."""
-        if self.is_done:
-            self.scheduler.call_soon(callback, self, context)
-            return
-        if self.callbacks is None:
-            self.callbacks = []
-        self.callbacks.append((callback, context))
-
-    def send(self, value: object) -> object:
-        """Step it, as a coroutine is stepped."""
-        if self.steps is None:
-            self.steps = self.__await__()
-        return self.steps.send(value)
-
-    def throw(self, kind: object, value: object = None, trace: object = None) -> object:
-        """Raise inside it, as into a coroutine."""
-        if self.steps is None:
-            self.steps = self.__await__()
-        error = value if value is not None else kind
-        if isinstance(error, type):
-            error = error()
-        return self.steps.throw(error)  # type: ignore[call-overload]
-
-    def close(self) -> None:
-        """Give up waiting."""
-        if self.steps is not None:
-            self.steps.close()
-
-
 def is_traced(message: Message) -> bool:
     """True if what is sent for this message belongs to its trace."""
     rare = message.rare
@@ -368,6 +235,8 @@ class Scheduler:
         "in_turn",
         "is_watched",
         "late",
+        "leap",
+        "leaps",
         "loop",
         "monotonic",
         "nobody",
@@ -429,6 +298,8 @@ class Scheduler:
         self.timers = TimerHeap()
         self.timer_armed: object = None
         self.timer_armed_for: int = NEVER
+        self.leap: Leap | None = None  # under a virtual clock
+        self.leaps: int = 0
         self.buckets: dict[int, Bucket] = {}
         self.hot: Bucket | None = None
         self.default_timeout_s: float = DEFAULT_TIMEOUT_S
@@ -452,15 +323,13 @@ class Scheduler:
             self.now = self.monotonic()
         return self.now
 
-    def call_at(self, when: float, callback: Callable[[], object]) -> int:
-        """Call `callback()` at a moment of the monotonic clock; return a handle."""
-        handle = self.timers.schedule(to_ns(when), callback)
-        self.arm(to_ns(when))
-        return handle
-
-    def cancel_timer(self, handle: int) -> bool:
-        """Take a timer back; False if it has fired."""
-        return self.timers.cancel(handle)
+    def call_at(self, when: float, callback: Callable[[], object] | Timer) -> Timer:
+        """Call or fire something at a moment of the monotonic clock."""
+        when_ns = to_ns(when)
+        timer = self.timers.schedule(when_ns, callback)
+        if self.leap is None or not self.in_turn:
+            self.arm(when_ns)
+        return timer
 
     def arm(self, when_ns: int) -> None:
         """Make sure that the loop looks at the timers at `when_ns`."""
@@ -480,12 +349,37 @@ class Scheduler:
         self.timer_armed = None
         self.timer_armed_for = NEVER
         now = self.now = self.monotonic()
+        self.fire_due(to_ns(now))
+        if self.leap is None or not self.wanted:  # a turn that leaps arms at its end
+            self.arm_next()
+
+    def fire_due(self, now_ns: int) -> None:
+        """Fire what is due."""
         # The loop may wake us up to its resolution early: what is due by then is due.
-        for callback in self.timers.pop_due(to_ns(now) + 500):
-            callback()  # type: ignore[operator]
+        for timer in self.timers.pop_due(now_ns + 500):
+            timer.fire()
+
+    def arm_next(self) -> None:
+        """Make sure that the loop looks at the timers when the next is due."""
         following = self.timers.next_ns()
         if following != NEVER:
             self.arm(following)
+
+    def leap_ahead(self, leap: Leap) -> bool:
+        """Let virtual time pass inside a turn, nothing being runnable; False if it may not.
+
+        What the loop has to do comes first, and it gets its chance every `LEAPS` leaps.
+        """
+        following = self.timers.next_ns()
+        if following == NEVER or self.leaps <= 0:
+            return False
+        when = following / 1e9
+        if not leap.to(when):
+            return False
+        self.leaps -= 1
+        self.now = when
+        self.fire_due(following)
+        return True
 
     def call_soon(self, callback: Callable[..., object], argument: object, context: object) -> None:
         """Call `callback(argument)` from the event loop."""
@@ -971,6 +865,10 @@ class Scheduler:
         loop = self.loop
         now = self.now = self.monotonic()
         until = now + TURN_S
+        leap = self.leap
+        if leap is not None:
+            self.leaps = LEAPS
+            until = FOREVER  # of virtual time none passes while something is runnable
         if not self.is_watched:
             self.ports.woken()
         try:
@@ -984,6 +882,8 @@ class Scheduler:
                     continue
                 runnable = self.run_first
                 if runnable is None:
+                    if leap is not None and self.leap_ahead(leap):
+                        continue
                     break
                 following = runnable.run_next
                 self.run_first = following
@@ -1010,6 +910,8 @@ class Scheduler:
             if _HAS_TABLE and self.entered is not None:
                 self.entered = None
                 _CURRENT_TASKS.pop(loop, None)
+            if leap is not None:
+                self.arm_next()
             if self.run_first is not None or self.control:
                 self.want_turn()
 
@@ -1039,6 +941,8 @@ class Scheduler:
                 elif isinstance(chosen, Hand):
                     chosen.queued = False
                     self.step(chosen)
+            elif self.leap is not None and self.leap_ahead(self.leap):
+                continue
             else:
                 break
             self.ports.stepped()
@@ -1730,15 +1634,15 @@ class Scheduler:
                 later.earlier = earlier
             ask.later = None
             ask.earlier = None
-        elif ask.rare is not None and ask.rare.timer:
-            self.timers.cancel(ask.rare.timer)
-            ask.rare.timer = 0
+        elif ask.rare is not None and ask.rare.timer is not None:
+            ask.rare.timer.cancel()
+            ask.rare.timer = None
 
     def expire(self, ask: Ask) -> None:
         """The deadline passed: the asker hears it now, the handler may go on."""
         if ask.state >= ANSWERED:
             return
-        ask.more().timer = 0
+        ask.more().timer = None
         waited_for_room = ask.state == WAITING_ROOM
         self.settle(ask, FAILED, ask.timed_out())
         if not waited_for_room:
@@ -1753,16 +1657,3 @@ class Scheduler:
             waiter = cold.inbox_waiter
             cold.inbox_waiter = None
             waiter.release()  # type: ignore[attr-defined]
-
-
-@final
-class TimerHandle:
-    """A timer that can be taken back."""
-
-    def __init__(self, scheduler: Scheduler, key: int) -> None:
-        self._scheduler = scheduler
-        self._key = key
-
-    def cancel(self) -> bool:
-        """Take it back; False if it has fired."""
-        return self._scheduler.cancel_timer(self._key)

@@ -25,7 +25,7 @@ from dan9.base.ports import DEFAULT_POLICY, Checkpoint, Entry, Known, StatePolic
 from dan9.kernel import metrics
 from dan9.kernel.cell import BUSY, HELD, PAUSED, SUSPENDED, Cell
 from dan9.kernel.message import ANSWERED, KEYWORDS, PENDING, PRIORITY, Ask, Message, Verb
-from dan9.kernel.scheduler import Parking
+from dan9.kernel.parking import Parking
 
 if TYPE_CHECKING:
     from dan9.base.fields import Fields

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from dan9.base.errors import Closed, Dan9Error
-from dan9.kernel.scheduler import Parking
+from dan9.kernel.parking import Parking
 
 if TYPE_CHECKING:
     from dan9.kernel.daemon import Daemon

@@ -21,6 +21,7 @@ from dan9.base.events import RestartIntensityReached
 from dan9.base.reasons import SHUTDOWN, Reason
 from dan9.kernel.cell import CREATED, FAILED, STARTING, STOPPED, Cell
 from dan9.kernel.daemon import Config, Daemon
+from dan9.kernel.parking import Parking
 from dan9.kernel.restart import (
     RESTARTS,
     STRATEGIES,
@@ -30,7 +31,6 @@ from dan9.kernel.restart import (
     affected,
     wants_restart,
 )
-from dan9.kernel.scheduler import Parking
 
 if TYPE_CHECKING:
     from dan9.kernel.kernel import System
@@ -139,9 +139,9 @@ class Supervision:
     def forget_restart(self, cell: Cell) -> None:
         """Take back a restart that is due."""
         cold = cell.cold
-        if cold is not None and cold.pending:
-            self.scheduler.cancel_timer(cold.pending)
-            cold.pending = 0
+        if cold is not None and cold.pending is not None:
+            cold.pending.cancel()
+            cold.pending = None
         rules = self.rules_of(cold.parent) if cold is not None else DEFAULT_RULES
         rules.fallen = [entry for entry in rules.fallen if entry[0] is not cell]
 
@@ -219,7 +219,7 @@ class Supervision:
 
     def start_again(self, cell: Cell) -> Parking | None:
         """Begin a new incarnation now."""
-        cell.chill().pending = 0
+        cell.chill().pending = None
         return self.system.lifecycle.begin(cell)
 
     def give_up(self, cell: Cell, reason: Reason) -> None:
@@ -261,7 +261,7 @@ class Supervision:
                     if child.state not in (STOPPED, FAILED, CREATED):
                         await lifecycle.stop(child, SHUTDOWN)
                 if pause_s > 0:
-                    await self.system.pause(pause_s)
+                    await self.system.sleep(pause_s)
                 if self._is_leaving(parent):
                     return
                 failed = await self.start_in_order(parent, group)
