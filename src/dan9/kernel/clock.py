@@ -89,8 +89,7 @@ class VirtualClock:
 
     def advance_to(self, monotonic: float) -> None:
         """Jump forward; never back."""
-        if monotonic > self.elapsed_s:
-            self.elapsed_s = monotonic
+        self.elapsed_s = max(self.elapsed_s, monotonic)
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         """Return an event loop whose time this clock is."""

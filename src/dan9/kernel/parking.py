@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, final
 
 from dan9.base.duration import parse_duration
 from dan9.kernel.message import FOREVER, cancelled_error
-from dan9.kernel.timers import NEVER, Timer
+from dan9.kernel.timers import Timer
 
 if TYPE_CHECKING:
     from dan9.kernel.cell import Cell
@@ -195,7 +195,7 @@ class Sleep(Parking):
 
     def begin(self) -> None:
         """Set the timer, the first time."""
-        if self.due_ns != NEVER or self.is_done:
+        if self.heap is not None or self.is_done:
             return
         clock = self.clock
         if clock is None:

@@ -1,23 +1,23 @@
-"""The heap of pending timers: what is due, and when to look again.
+"""The pending timers: what is due, and when to look again.
 
 Prior art: asyncio and most schedulers keep a heap of (time, sequence, object) tuples;
 kernels keep timing wheels. Tuples cost an allocation and a slow comparison each, a
-wheel rounds to its tick and gains nothing in Python. Here the heap holds whole
-nanoseconds, each once, and a dict says which timer is the first then; those of the same
-instant follow it, linked in the order they were scheduled. Instants are shared more often
-than not (a thousand daemons of one `@every` that were started together).
+wheel rounds to its tick and gains nothing in Python. Here a timer is one object that
+carries its time, its number and its links, so that nothing is allocated for its place,
+comparing is comparing machine integers, and what sleeps or repeats is itself the timer.
 
-A timer is an object of its own that knows when it is due, so that taking it back needs
-no search, and what sleeps or repeats is itself the timer (`Timer.fire`).
+New timers are only appended. They are sorted in when somebody asks what is due:
 
-Two more things make it fast (1 M timers, half cancelled, then fired in steps of 100 ms,
-`python -m benchmarks.timers`):
+- Many at once by one `sort`, into a run of which the last is the next; those that were
+  cancelled before never cost a comparison.
+- Few by pushing them onto a pairing heap (Fredman, Sedgewick, Sleator, Tarjan: The
+  pairing heap, 1986) beside the run: pushing is one comparison, taking the first some
+  log2 n.
+- Those of the same instant as the one before hang on it, and cost neither. A thousand
+  daemons of one `@every` that were started together are one entry, for ever.
 
-- New times are only appended. They are sorted in when somebody asks what is due:
-  many at once by one `sort` (timers that were cancelled before never cost a
-  comparison), few by pushing them onto a small heap beside the sorted run.
-- Times of which all timers were cancelled stay behind until they come up, or until they
-  are more than half of all; then one pass removes them.
+A timer that was cancelled stays behind until it comes up, or until such are more than
+half of all; then one pass removes them.
 
 Times are integers in nanoseconds on whatever scale the caller uses (`to_ns` rounds
 seconds so that 1.23 s comes back as 1.23 s). Nothing here reads a clock, and nothing
@@ -26,22 +26,29 @@ is safe across threads: the loop owns it.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from operator import attrgetter
 from typing import Final, final
+
+from mypy_extensions import i64
+
+from dan9.base.errors import Dan9InternalError
 
 __all__ = ["NEVER", "Carrier", "Timer", "TimerHeap", "to_ns"]
 
 NEVER: Final = -1
-"""What `next_ns` says of an empty heap."""
+"""What `next_ns` says if nothing is pending."""
 
+_FAR_NS: Final = 9_000_000_000_000_000_000  # 285 years: the largest that fits
 _SMALL: Final = 64
-_pop: Final = heappop
-_push: Final = heappush
+_DUE: Final = attrgetter("due_ns")
+_NUMBER: Final = attrgetter("number")
 
 
 def to_ns(seconds: float) -> int:
     """Return seconds as whole nanoseconds, rounded to the nearest."""
     scaled = seconds * 1e9
+    if scaled >= 9e18:
+        return _FAR_NS
     whole = int(scaled)  # `round` alone costs as much as all of `schedule`
     if scaled - whole >= 0.5:
         whole += 1
@@ -52,17 +59,19 @@ class Timer:
     """Something that happens once at a moment, unless it is cancelled before.
 
     Attributes:
-        due_ns: When; `NEVER` if it is not pending.
-        heap: The heap that it was in last.
+        heap: Where it is pending; None if it is not.
+        due_ns: When it is or was due.
     """
 
-    __slots__ = ("due_ns", "following", "heap", "preceding")
+    __slots__ = ("child", "due_ns", "following", "heap", "number", "sibling")
 
     def __init__(self) -> None:
-        self.due_ns: int = NEVER
         self.heap: TimerHeap | None = None
+        self.due_ns: i64 = 0
+        self.number: i64 = 0  # in the order of scheduling; 0: in no heap, not even left behind
         self.following: Timer | None = None  # of the same instant
-        self.preceding: Timer | None = None  # of the first one: the last
+        self.child: Timer | None = None
+        self.sibling: Timer | None = None
 
     def fire(self) -> None:
         """Do what is due."""
@@ -75,15 +84,7 @@ class Timer:
     @property
     def is_pending(self) -> bool:
         """True until it is fired or cancelled."""
-        return self.due_ns != NEVER
-
-    def unlink(self) -> Timer | None:
-        """Be pending no longer; return what followed."""
-        following = self.following
-        self.due_ns = NEVER
-        self.following = None
-        self.preceding = None
-        return following
+        return self.heap is not None
 
 
 @final
@@ -101,140 +102,215 @@ class Carrier(Timer):
         self.item()  # type: ignore[operator]
 
 
+def _is_before(one: Timer, other: Timer) -> bool:
+    if one.due_ns != other.due_ns:
+        return one.due_ns < other.due_ns
+    return one.number < other.number
+
+
+def _merged(one: Timer, other: Timer) -> Timer:
+    """Make one of two heaps; both are roots without siblings."""
+    if _is_before(other, one):
+        one, other = other, one
+    other.sibling = one.child
+    one.child = other
+    return one
+
+
+def _without_root(root: Timer) -> Timer | None:
+    """Make one heap of what is below a root: pair by pair, then all the pairs."""
+    node = root.child
+    root.child = None
+    pairs: Timer | None = None
+    while node is not None:
+        other = node.sibling
+        following: Timer | None = None
+        if other is not None:
+            following = other.sibling
+            node.sibling = None
+            other.sibling = None
+            node = _merged(node, other)
+        node.sibling = pairs
+        pairs = node
+        node = following
+    if pairs is None:
+        return None
+    whole = pairs
+    pairs = whole.sibling
+    whole.sibling = None
+    while pairs is not None:
+        following = pairs.sibling
+        pairs.sibling = None
+        whole = _merged(whole, pairs)
+        pairs = following
+    return whole
+
+
+@final
 class TimerHeap:
     """Timers by the time they are due; equal times in the order they were scheduled."""
 
-    __slots__ = ("_firsts", "_fresh", "_heap", "_live", "_run")
+    __slots__ = ("_count", "_fresh", "_last", "_live", "_root", "_run", "_stale")
 
     def __init__(self) -> None:
-        self._live = 0
-        self._firsts: dict[int, Timer] = {}  # the first timer of each time
-        self._fresh: list[int] = []
-        self._run: list[int] = []  # sorted, latest first, so that pop() is the next
-        self._heap: list[int] = []
+        self._count: i64 = 0
+        self._live: i64 = 0
+        self._stale: i64 = 0  # cancelled and left behind
+        self._fresh: list[Timer] = []
+        self._run: list[Timer] = []  # sorted, latest first, so that pop() is the next
+        self._root: Timer | None = None
+        self._last: Timer | None = None
 
     def __len__(self) -> int:
         """Return how many timers are pending; cancelled ones do not count."""
-        return self._live
+        return int(self._live)
 
-    def schedule(self, when_ns: int, what: object) -> Timer:
-        """Add a timer that is not pending yet, or a carrier of anything else.
+    def schedule(self, when_ns: i64, what: object) -> Timer:
+        """Add a timer that has fired or is new, or a carrier of anything else.
 
         A time in the past is due at once.
         """
         timer = what if isinstance(what, Timer) else Carrier(what)
+        if timer.number != 0:
+            raise Dan9InternalError("a timer is scheduled anew when it has fired, not before")
         if when_ns < 0:  # noqa: PLR1730 - compiled, `max` is a call
             when_ns = 0
+        last = self._last
+        if last is not None and last.due_ns == when_ns and last.heap is self:
+            last.following = timer
+        else:
+            self._fresh.append(timer)
+        self._last = timer
+        self._count += 1
+        self._live += 1
+        timer.number = self._count
         timer.due_ns = when_ns
         timer.heap = self
-        self._live += 1
-        first = self._firsts.get(when_ns)
-        if first is None:
-            self._firsts[when_ns] = timer
-            self._fresh.append(when_ns)
-            return timer
-        last = first.preceding
-        if last is None:
-            last = first
-        last.following = timer
-        timer.preceding = last
-        first.preceding = timer
         return timer
 
     def remove(self, timer: Timer) -> bool:
-        """Take a timer back; False if it was fired or cancelled before."""
-        when_ns = timer.due_ns
-        if when_ns == NEVER:
+        """Take a timer back; False if it is not pending here."""
+        if timer.heap is not self:
             return False
-        first = self._firsts[when_ns]
-        preceding = timer.preceding
-        following = timer.unlink()
+        timer.heap = None
         self._live -= 1
-        if timer is not first:
-            assert preceding is not None
-            preceding.following = following
-            heir = first if following is None else following
-            heir.preceding = None if preceding is first and heir is first else preceding
-        elif following is not None:
-            self._firsts[when_ns] = following
-            following.preceding = None if preceding is following else preceding
-        else:
-            del self._firsts[when_ns]
-            times = len(self._run) + len(self._heap) + len(self._fresh)
-            if times > 2 * len(self._firsts) + _SMALL:
-                self._compact()
+        self._stale += 1
+        if self._stale > self._live + _SMALL:
+            self._compact()
         return True
 
     def next_ns(self) -> int:
         """Return when the next timer is due, or `NEVER`."""
-        if self._fresh:
-            self._settle()
-        firsts, run, heap = self._firsts, self._run, self._heap
-        while run and run[-1] not in firsts:
-            run.pop()
-        while heap and heap[0] not in firsts:
-            _pop(heap)
-        if run and not (heap and heap[0] < run[-1]):
-            return run[-1]
-        if heap:
-            return heap[0]
-        return NEVER
+        first = self._first()
+        return NEVER if first is None else int(first.due_ns)
 
-    def pop_due(self, now_ns: int) -> list[Timer]:
+    def pop_due(self, now_ns: i64) -> list[Timer]:
         """Remove and return what is due at `now_ns` or before, earliest first.
 
         What the returned timers schedule for `now_ns` when they are fired comes
         with the next call, not with this one: a timer of zero cannot hold the loop.
         """
-        if self._fresh:
-            self._settle()
-        firsts, run, heap = self._firsts, self._run, self._heap
         due: list[Timer] = []
         while True:
-            if run and run[-1] <= now_ns and not (heap and heap[0] < run[-1]):
-                when = run.pop()
-            elif heap and heap[0] <= now_ns:
-                when = _pop(heap)
-            else:
-                self._live -= len(due)
+            timer = self._first()
+            if timer is None or timer.due_ns > now_ns:
                 return due
-            timer = firsts.get(when)
-            if timer is None:
-                continue
-            del firsts[when]
+            self._take(timer)
             while timer is not None:
-                due.append(timer)
-                timer = timer.unlink()
+                following = timer.following
+                timer.following = None
+                timer.number = 0
+                if timer.heap is None:
+                    self._stale -= 1
+                else:
+                    timer.heap = None
+                    self._live -= 1
+                    due.append(timer)
+                timer = following
 
     def clear(self) -> None:
         """Forget every timer."""
-        for first in self._firsts.values():
-            timer: Timer | None = first
-            while timer is not None:
-                timer = timer.unlink()
         self._live = 0
-        self._firsts.clear()
-        self._compact()
+        for timer in self._unlinked():
+            timer.heap = None
+            timer.number = 0
+
+    def _first(self) -> Timer | None:
+        """Return the first that is pending; those cancelled that stand before it are dropped."""
+        if self._fresh:
+            self._settle()
+        run = self._run
+        while True:
+            first = self._root
+            if run:
+                top = run[-1]
+                if first is None or _is_before(top, first):
+                    first = top
+            if first is None or first.heap is not None:
+                return first
+            self._take(first)
+            following = first.following
+            first.following = None
+            first.number = 0
+            self._stale -= 1
+            if following is not None:
+                self._push(following)
+
+    def _take(self, first: Timer) -> None:
+        """Take out what `_first` returned."""
+        if first is self._root:
+            self._root = _without_root(first)
+        else:
+            self._run.pop()
+
+    def _push(self, timer: Timer) -> None:
+        root = self._root
+        self._root = timer if root is None else _merged(root, timer)
 
     def _settle(self) -> None:
-        """Sort the fresh times in: into the run if they are many, else onto the heap."""
-        firsts, fresh = self._firsts, self._fresh
-        if len(fresh) * 8 < len(self._run):
-            heap = self._heap
-            for when in fresh:
-                if when in firsts:
-                    _push(heap, when)
+        """Sort the fresh timers in: into the run if they are many, else onto the heap."""
+        fresh = self._fresh
+        if len(fresh) < _SMALL or len(fresh) * 8 < len(self._run):
+            for timer in fresh:
+                self._push(timer)
         else:
-            run = [when for when in self._run if when in firsts]
-            run += [when for when in fresh if when in firsts]
-            run.sort(reverse=True)
+            fresh.reverse()  # `sort` leaves equals as they are: the latest first
+            run: list[Timer] = []
+            for timer in fresh:
+                if timer.heap is None and timer.following is None:
+                    timer.number = 0
+                    self._stale -= 1
+                else:
+                    run.append(timer)
+            run += self._run
+            run.sort(key=_DUE, reverse=True)
             self._run = run
         self._fresh = []
 
     def _compact(self) -> None:
-        """Drop the times that nothing is due at; one pass, paid for by the cancels before."""
-        run = list(self._firsts)
-        run.sort(reverse=True)
+        """Drop what was cancelled; one pass, paid for by the cancels before it."""
+        run = self._unlinked()
+        run.sort(key=_NUMBER, reverse=True)
+        run.sort(key=_DUE, reverse=True)
         self._run = run
-        self._heap = []
+
+    def _unlinked(self) -> list[Timer]:
+        """Empty everything; return the pending ones, in no order."""
+        entries = [*self._run, *self._fresh]
+        if self._root is not None:
+            entries.append(self._root)
+        self._run = []
         self._fresh = []
+        self._root = self._last = None
+        self._stale = 0
+        pending: list[Timer] = []
+        while entries:
+            timer = entries.pop()
+            below = (timer.following, timer.child, timer.sibling)
+            entries += [other for other in below if other is not None]
+            timer.following = timer.child = timer.sibling = None
+            if timer.heap is None:
+                timer.number = 0
+            else:
+                pending.append(timer)
+        return pending
