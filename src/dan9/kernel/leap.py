@@ -29,13 +29,20 @@ class Leap:
         self.loop: dict[str, Any] = vars(loop)  # half the cost of attributes
         self.clock: object = clock
 
-    def to(self, moment: float) -> bool:
-        """Go to a moment of the monotonic clock; False if the loop's turn is before it."""
+    def to(self, moment: float) -> float:
+        """Go to a moment of the monotonic clock, never back; return what the time is then.
+
+        Returns:
+            Below 0 if the loop comes first: nothing has happened.
+        """
         loop = self.loop
         if loop["_ready"] or loop["_stopping"]:
-            return False
+            return -1.0
         scheduled = loop["_scheduled"]
         if scheduled and scheduled[0].when() <= moment:
-            return False
+            return -1.0
+        now: float = self.clock.elapsed_s  # type: ignore[attr-defined]
+        if moment <= now:
+            return now  # a timer that was late when it was set
         self.clock.elapsed_s = moment  # type: ignore[attr-defined]
-        return True
+        return moment

@@ -45,7 +45,7 @@ class Parking(Timer):
         super().__init__()
         self.scheduler = scheduler
         # A slot, so that `asyncio.isfuture` says the same compiled and uncompiled.
-        self._asyncio_future_blocking = False
+        self._asyncio_future_blocking: bool | None = False
         self.is_done = False
         self.value: object = None
         self.error: BaseException | None = None
@@ -180,6 +180,7 @@ class Sleep(Parking):
 
     def __init__(self, scheduler: Scheduler, seconds: float, clock: object = None) -> None:
         super().__init__(scheduler)
+        self._asyncio_future_blocking = None  # a coroutine and no future, until it is awaited
         self.seconds = seconds
         self.clock = clock
 

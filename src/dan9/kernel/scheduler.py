@@ -373,11 +373,11 @@ class Scheduler:
         following = self.timers.next_ns()
         if following == NEVER or self.leaps <= 0:
             return False
-        when = following / 1e9
-        if not leap.to(when):
+        now = leap.to(following / 1e9)
+        if now < 0.0:
             return False
         self.leaps -= 1
-        self.now = when
+        self.now = now
         self.fire_due(following)
         return True
 
