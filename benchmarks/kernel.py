@@ -93,12 +93,12 @@ WORKLOADS = [
     Workload(
         "virtual-1000",
         "virtual firings, 1,000 processes",
-        {OURS: 20_000, SIMPY: 200_000, PURE: 10_000},
+        {OURS: 200_000, SIMPY: 200_000, PURE: 50_000},
     ),
     Workload(
         "virtual-100000",
         "virtual firings, 100,000 processes",
-        {OURS: 100_000, SIMPY: 200_000},
+        {OURS: MILLION, SIMPY: MILLION},
     ),
 ]
 
