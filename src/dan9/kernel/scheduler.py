@@ -4,7 +4,8 @@ Prior art: the BEAM's run queue of processes with a reduction budget; trio's bat
 runnable tasks; ergo's intrusive mailboxes. What we chose:
 
 - A run queue of cells that have messages and of hands (coroutines) to be resumed. A
-  cell is in it at most once; it handles up to `BATCH` messages and goes to the end.
+  cell is in it at most once; it handles up to `BATCH` messages and goes to the end, fewer
+  where handlers are slow.
 - A *turn* runs until the queue is empty or `TURN_S` have passed, then asyncio gets its
   chance: timers, sockets, other tasks. So no number of messages starves I/O.
   The clock is read once in `BATCH` messages.
@@ -216,6 +217,7 @@ class Scheduler:
     """
 
     __slots__ = (
+        "batch",
         "buckets",
         "budget",
         "clock",
@@ -285,6 +287,7 @@ class Scheduler:
         self.current_cell: Cell | None = None
         self.current_hand: Hand | None = None
         self.now: float = 0.0
+        self.batch: i64 = BATCH
         self.budget: i64 = 0
         self.pool: list[tuple[object, list[object]]] = []
         self.ended: object = ENDED  # here, because what an interpreted module has is looked up
@@ -875,7 +878,7 @@ class Scheduler:
             if self.shuffle is not None:
                 self.turn_shuffled()
                 return
-            self.budget = BATCH
+            self.budget = self.batch
             while True:
                 if self.control:
                     self.ports.control(self.control.popleft())
@@ -898,10 +901,12 @@ class Scheduler:
                     self.budget -= 1
                     self.step(runnable)
                 if self.budget <= 0:
+                    since = now
                     now = self.now = self.monotonic()
+                    self.fit_batch(now - since)
                     if now >= until:
                         break
-                    self.budget = BATCH
+                    self.budget = self.batch
         finally:
             self.in_turn = False
             self.current = None
@@ -914,6 +919,14 @@ class Scheduler:
                 self.arm_next()
             if self.run_first is not None or self.control:
                 self.want_turn()
+
+    def fit_batch(self, took_s: float) -> None:
+        """Look at the clock more often where handlers are slow: a batch is a part of a turn."""
+        if took_s > TURN_S / 4:
+            if self.batch > 1:
+                self.batch //= 2
+        elif self.batch < BATCH:
+            self.batch *= 2
 
     def turn_shuffled(self) -> None:
         """Run with the order drawn by the seed, one message a step."""
