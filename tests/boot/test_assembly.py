@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dan9.base.errors import AddressInUse, BadConfig, Dan9Error, NotSupported
+from dan9.base.errors import AddressInUse, BadConfig, Dan9Error, NotAllowed, NotSupported
 from dan9.base.ports import Checkpoint
 from dan9.boot.manifest import DaemonPlan, Manifest, SavePolicy, SupervisorPlan
 from dan9.kernel.kernel import System
@@ -169,6 +169,48 @@ def test_a_state_that_cannot_be_loaded_keeps_no_node_from_coming_up(
     said = [record.getMessage() for record in caplog.records]
     assert sum("cannot be loaded" in text for text in said) == 2
     assert not any("on_stop" in text for text in said)
+
+
+GATE = """
+from dan9 import Config, Daemon
+class Gate(Daemon):
+    allow: Config[list[str]] = []
+    cls: Config[str] = ""
+    policy: Config[str] = ""
+    keep: Config[int] = 0
+"""
+
+
+def test_a_field_may_have_the_name_of_an_option_of_spawn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From dan9.toml, under a supervisor too, and from a client's `spawn`."""
+    monkeypatch.syspath_prepend(folder)
+    (folder / "gated.py").write_text(GATE)
+    fields = 'run = "gated:Gate"\nkeep = 3\npolicy = "strict"\ncls = "first"\n'
+    (folder / "dan9.toml").write_text(
+        '[system]\ndaemons = ["network"]\n'
+        '[daemon.network]\nallow = ["127.0.0.1"]\n'
+        f'[daemon.a]\n{fields}allow = ["x"]\n'
+        f'[daemon.b]\n{fields}allow = [{{from = "d9://nobody/**"}}]\nmailbox = 7\n'
+        '[supervisor.s]\nchildren = ["b"]\n'
+    )
+    node = "d9://system/system/node"
+    given = {"keep": 3, "policy": "strict", "cls": "first"}
+
+    async def main() -> None:
+        async with System("gated", config=folder / "dan9.toml", socket=False) as system:
+            network = system.status_of("d9://network/system/network")
+            assert network["config"]["allow"] == ["127.0.0.1"]
+            payload = {"target": "gated:Gate", "name": "c", "config": {**given, "allow": ["y"]}}
+            await system.ask(node, "spawn", payload=payload)
+            for name, own in (("a", ["x"]), ("b", []), ("c", ["y"])):
+                status = system.status_of(f"d9://gate/default/{name}")
+                assert status["config"] == {**given, "allow": own}
+            with pytest.raises(NotAllowed):
+                await system.ask("d9://gate/default/b", "ping")
+
+    run(main, real=True)
 
 
 def test_the_state_lies_where_the_configuration_says(folder: Path) -> None:

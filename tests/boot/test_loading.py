@@ -156,8 +156,7 @@ def test_a_mailbox_is_the_daemons_own(folder: Path) -> None:
         'mailbox = {limit = 7, policy = "refuse"}'
     )
     (plan,) = load_manifest(write(folder, text))
-    config = child_spec(plan).config
-    assert (config["mailbox"], config["policy"]) == (7, "refuse")
+    assert child_spec(plan).options == {"mailbox": 7, "policy": "refuse"}
 
 
 def test_allow_is_handed_to_spawn(folder: Path) -> None:
@@ -167,10 +166,19 @@ def test_allow_is_handed_to_spawn(folder: Path) -> None:
         'allow = [{from = "d9://client/**", messages = ["pay"]}, {from = "till-*"}]'
     )
     (plan,) = load_manifest(write(folder, text))
-    assert child_spec(plan).config["allow"] == [
+    assert child_spec(plan).options["allow"] == [
         {"from": "d9://client/**", "messages": ["pay"]},
         {"from": "till-*"},
     ]
+
+
+def test_allow_with_texts_is_the_class_s_own_if_it_has_such_a_field(folder: Path) -> None:
+    """As network has; elsewhere it is a rule that is no table."""
+    (plan,) = load_manifest(write(folder, '[daemon.network]\nallow = ["127.0.0.1"]'))
+    assert (plan.allow, plan.fields) == ((), {"allow": ["127.0.0.1"]})
+    text = '[daemon.t]\nrun = "shop_till:Till"\ncurrency = "eur"\nallow = ["till-*"]'
+    (line,) = faults(folder, text)
+    assert "daemon.t.allow[0]: must be a table" in line
 
 
 def test_supervisors_hold_their_children_in_order(folder: Path) -> None:

@@ -74,3 +74,36 @@ def test_wrong_rules_are_refused_at_spawn(rules):
             assert s.addresses("d9://vault/**") == []
 
     run(main)
+
+
+class Gate(Daemon):
+    """Has fields with the names of two options of `spawn`."""
+
+    allow: Config[list[str]] = []
+    policy: Config[str] = ""
+
+
+def test_a_field_with_the_name_of_an_option_is_set_in_a_map():
+    """The keyword stays the option, also for children and `get_or_spawn`."""
+
+    class Mother(Daemon):
+        async def on_start(self):
+            await self.spawn(Gate, "child", {"allow": ["c"]}, policy="refuse")
+
+    async def main():
+        async with system() as s:
+            gate = await s.spawn(Gate, "gate", {"allow": ["a"], "policy": "own"}, allow=ALLOW)
+            other = await s.get_or_spawn(Gate, "other", {"allow": ["b"]})
+            await s.spawn(Mother, "mother")
+            for name, allow in (("gate", ["a"]), ("other", ["b"]), ("child", ["c"])):
+                own = "own" if name == "gate" else ""
+                assert s.status_of(name)["config"] == {"allow": allow, "policy": own}
+            with pytest.raises(NotAllowed):
+                await gate.ping()
+            assert await other.ping() == "pong"
+            with pytest.raises(BadConfig, match="to: given twice: to"):
+                await s.spawn(Caller, "to", {"to": "a"}, to="b")
+            with pytest.raises(BadConfig, match="Caller"):
+                await s.spawn(Caller, "no", {"allow": ["a"]})
+
+    run(main)

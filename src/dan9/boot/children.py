@@ -23,9 +23,6 @@ def address_of(plan: DaemonPlan) -> str:
 def child_spec(plan: DaemonPlan) -> ChildSpec:
     """Return the child spec of a plan.
 
-    Its `config` has the options of `spawn` beside the daemon's own fields: a supervisor
-    hands all of it on to `spawn`.
-
     Raises:
         BadConfig: Its class cannot be imported, or a field does not fit.
     """
@@ -42,10 +39,11 @@ def child_spec(plan: DaemonPlan) -> ChildSpec:
         cls,
         plan.name,
         group=plan.group,
-        config={**cls._d9_fields.convert_all(config), **_options(plan)},
+        config=cls._d9_fields.convert_all(config),
         restart=restart.type,
         backoff=_backoff(restart),
         shutdown_s=plan.shutdown_s,
+        options=_options(plan),
     )
 
 

@@ -56,7 +56,7 @@ class NodeHost:
         """Import `module:Class` and start it; return its address."""
         cls = load_class(target, path)
         given: dict[str, Any] = cls._d9_fields.convert_all(config)
-        ref: Any = await self._system.spawn(cls, name, group=group, **given)
+        ref: Any = await self._system.spawn(cls, name, given, group=group)
         return str(ref.address)
 
     def fields_of(self, target: str, path: str) -> dict[str, Any]:

@@ -154,7 +154,7 @@ class _Reader:
             restart=read_restart(table),
             after=table.texts("after"),
             ready=read_ready(table, is_command=kind == "exec"),
-            allow=read_allow(table),
+            allow=() if self._has_own_allow(table, kind, target) else read_allow(table),
             mailbox=read_mailbox(table),
             save=read_save(table),
             shutdown_s=table.duration("shutdown"),
@@ -164,6 +164,16 @@ class _Reader:
             for key, text, hint in self._check_fields(plan, self._path):
                 table.fault(table.spelling(key), text, hint=hint)
         return plan
+
+    def _has_own_allow(self, table: Table, kind: _Kind, target: str) -> bool:
+        """True if `allow` is meant for a field of the class, as network has one.
+
+        The node's own is a list of tables, so a list of texts can only be the class's.
+        """
+        if not table.is_texts("allow") or self._check_fields is None or not target:
+            return False
+        probe = DaemonPlan(table.key, kind, target, fields={"allow": table.peek("allow")})
+        return all(key != "allow" for key, _, _ in self._check_fields(probe, self._path))
 
     def _kind(self, table: Table, name: str) -> tuple[_Kind, str]:
         """Say how the daemon was declared; on a fault, the first way that was."""

@@ -105,6 +105,15 @@ class Table:
         """True if the key is given as a table."""
         return isinstance(self._left.get(key), dict)
 
+    def is_texts(self, key: str) -> bool:
+        """True if the key is given as a list of texts, at least one."""
+        value = self._left.get(key)
+        return bool(value) and isinstance(value, list) and all(isinstance(o, str) for o in value)
+
+    def peek(self, key: str) -> object:
+        """Return a value without taking it; `None` if it is not there."""
+        return self._left.get(key)
+
     def spelling(self, name: str) -> str:
         """Return the key for a Python name."""
         return name.replace("_", "-")

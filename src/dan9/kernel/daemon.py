@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextvars import copy_context
 from typing import (
     TYPE_CHECKING,
@@ -351,7 +351,9 @@ class Daemon:
     """A supervised, addressable, typed process that one sends messages to.
 
     Derive from it; mark methods with `@on`. Annotated public fields are its state,
-    `Config[...]` fields its configuration; make private attributes in `on_start`.
+    `Config[...]` fields its configuration; make private attributes in `on_start`. A field may
+    have the name of an option of `spawn` (`allow`, `policy`): the keyword stays the option, the
+    field is set in a map, `spawn(Gate, "g", {"allow": 3})`.
 
     Class keywords:
         type: The address's first segment; the class's name in kebab-case by default.
@@ -490,16 +492,24 @@ class Daemon:
         )
 
     @overload
-    def spawn(self, cls: type[D], name: str, **options: Any) -> Coroutine[Any, Any, D]: ...
+    def spawn(
+        self, cls: type[D], name: str, config_: Mapping[str, Any] | None = None, **options: Any
+    ) -> Coroutine[Any, Any, D]: ...
     @overload
     def spawn(
-        self, cls: Callable[..., Coroutine[Any, Any, Any]], name: str, **options: Any
+        self,
+        cls: Callable[..., Coroutine[Any, Any, Any]],
+        name: str,
+        config_: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Coroutine[Any, Any, Ref]: ...
-    def spawn(self, cls: Any, name: str, **options: Any) -> Any:
-        """Spawn a child: this daemon supervises it and takes it along."""
+    def spawn(
+        self, cls: Any, name: str, config_: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """Spawn a child: this daemon supervises it and takes it along. See `System.spawn`."""
         options.setdefault("group", self.group)
         options.setdefault("supervisor", self._d9_cell)
-        return self.system.spawn(cls, name, **options)
+        return self.system.spawn(cls, name, config_, **options)
 
     def sleep(self, duration: float | str) -> Coroutine[Any, Any, None]:
         """Sleep on this daemon's clock; seconds or text such as "30s"."""

@@ -15,7 +15,7 @@ import random
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from dan9.base.address import SCHEME, segment
@@ -382,19 +382,31 @@ class System(Speaking, Watching, Insight):
         return cell
 
     @overload
-    async def spawn(self, cls: type[D], name: str, **options: Any) -> D: ...
+    async def spawn(
+        self, cls: type[D], name: str, config_: Mapping[str, Any] | None = None, **options: Any
+    ) -> D: ...
     @overload
     async def spawn(
-        self, cls: Callable[..., Coroutine[Any, Any, Any]], name: str, **options: Any
+        self,
+        cls: Callable[..., Coroutine[Any, Any, Any]],
+        name: str,
+        config_: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Ref: ...
     async def spawn(
-        self, cls: type[D] | Callable[..., Coroutine[Any, Any, Any]], name: str, **options: Any
+        self,
+        cls: type[D] | Callable[..., Coroutine[Any, Any, Any]],
+        name: str,
+        config_: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> D | Ref:
         """Make a daemon, start it, and return a ref when it is ready.
 
         Args:
             cls: A Daemon class, or a coroutine function (`async def f(daemon)`).
             name: Its name; (type, group, name) is unique.
+            config_: Configuration and initial state as a map: the only way to set a field that
+                has the name of one of the options here.
             group: Its group; without one, `default`.
             start: False: leave it in state `created` until it is told `start`.
             supervisor: The daemon whose child it is; None: `d9://supervisor/system/user`;
@@ -405,14 +417,14 @@ class System(Speaking, Watching, Insight):
             clock: The clock of it and its children: a ScaledClock, or the system's own.
             allow: Who may say what: `[{"from": PATTERN, "messages": [...]}]`.
             keep: Keep trying even if the very first start fails.
-            config: Configuration and initial state.
+            options: All others are configuration and initial state, one by one.
 
         Raises:
             AddressInUse: The address is taken.
             BadConfig: A configuration that the class does not have or that does not fit.
             DaemonFailed: Its `on_start` raised; the name is free again.
         """
-        if self._is_quiet and (not options or options.keys() <= _QUICK_OPTIONS):
+        if self._is_quiet and not config_ and (not options or options.keys() <= _QUICK_OPTIONS):
             behaviour = getattr(cls, "_d9_behaviour", None)
             supervisor = options.get("supervisor")
             if behaviour is not None and (supervisor is None or isinstance(supervisor, Cell)):
@@ -422,12 +434,14 @@ class System(Speaking, Watching, Insight):
                     if supervisor is not None:
                         self._place(ref._d9_cell, supervisor)  # type: ignore[attr-defined]
                     return ref  # type: ignore[return-value]
-        return await self._spawn(cls, name, **options)
+        return await self._spawn(cls, name, config_, **options)
 
     async def _spawn(
         self,
         cls: type[D] | Callable[..., Coroutine[Any, Any, Any]],
         name: str,
+        given: Mapping[str, Any] | None,
+        /,
         *,
         group: str = "default",
         start: bool = True,
@@ -453,6 +467,11 @@ class System(Speaking, Watching, Insight):
             daemon_class: type[Daemon] = _Function
         else:
             daemon_class = cls
+        if given:
+            twice = ", ".join(sorted(given.keys() & config.keys()))
+            if twice:
+                raise BadConfig(f"{name}: given twice: {twice}", hint="in the map or by name")
+            config = {**config, **given}
         fields = daemon_class._d9_fields
         if config or fields.required:
             config = fields.convert_all(config)
@@ -524,14 +543,16 @@ class System(Speaking, Watching, Insight):
             cold.allow = Rules(allow)
             cell.gate |= GUARDED
 
-    async def get_or_spawn(self, cls: type[D], name: str, **options: Any) -> D:
+    async def get_or_spawn(
+        self, cls: type[D], name: str, config_: Mapping[str, Any] | None = None, **options: Any
+    ) -> D:
         """Return the daemon of this address, or spawn it; atomic."""
         group = options.get("group", "default")
         behaviour: Behaviour = cls._d9_behaviour
         cell = self.registry.get(f"{SCHEME}{behaviour.type_name}/{group}/{name}")
         if cell is not None:
             return Ref(cell)  # type: ignore[return-value]
-        return await self.spawn(cls, name, **options)
+        return await self.spawn(cls, name, config_, **options)
 
     def forget(self, cell: Cell) -> None:
         """Free a daemon's name."""

@@ -52,6 +52,7 @@ class ChildSpec:
         restart: `permanent` (always), `transient` (after an abnormal end), `temporary` (never).
         backoff: The pause before each restart.
         shutdown_s: How long stopping may take before it is killed; None: the class's.
+        options: What else `System.spawn` takes: mailbox, policy, clock, allow, keep.
     """
 
     cls: Any
@@ -61,6 +62,7 @@ class ChildSpec:
     restart: str = "permanent"
     backoff: Backoff = DEFAULT_BACKOFF
     shutdown_s: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.restart not in RESTARTS:
@@ -381,7 +383,13 @@ async def spawn_child(system: System, spec: ChildSpec, supervisor: object = None
     """
     try:
         await system.spawn(
-            spec.cls, spec.name, group=spec.group, supervisor=supervisor, spec=spec, **spec.config
+            spec.cls,
+            spec.name,
+            spec.config,
+            group=spec.group,
+            supervisor=supervisor,
+            spec=spec,
+            **spec.options,
         )
     except Corrupt as error:
         type_name = spec.cls._d9_behaviour.type_name
