@@ -436,6 +436,80 @@ def test_renaming(files: Files) -> None:
     files(body)
 
 
+SOURCES = ("file", "empty", "full", "none")
+_IN_FULL = ("/top/mid/full/x", "/top/mid/full/in")
+_THERE = ("/file", "/empty", "/full", "/top", "/top/mid", *_IN_FULL)
+_INSIDE = (NotADirectory, BadPayload, BadPayload, NotFound)
+RENAMES: dict[str, tuple[type[Refused] | None, ...]] = {
+    # goal: what moving a file, an empty, a full directory, and nothing, from /top/mid is refused as
+    "/new": (None, None, None, NotFound),
+    "/file": (None, NotADirectory, NotADirectory, NotFound),
+    "/empty": (IsADirectory, None, None, NotFound),
+    "/full": (IsADirectory, NotEmpty, NotEmpty, NotFound),
+    "/top/mid": (NotEmpty, NotEmpty, NotEmpty, NotFound),
+    "/top": (NotEmpty, NotEmpty, NotEmpty, NotFound),
+    "/top/mid/{}": (None, None, None, NotFound),
+    "/top/mid/{}/new": _INSIDE,
+    "/top/mid/{}/x": _INSIDE,
+    "/top/mid/{}/in": _INSIDE,
+    "/top/mid/{}/in/new": (NotADirectory, NotFound, BadPayload, NotFound),
+}
+
+
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize("way", ["/top", "/way"])
+@pytest.mark.parametrize("goal", RENAMES)
+def test_renaming_is_refused_as_by_the_kernel(
+    files: Files, goal: str, way: str, replace: bool
+) -> None:
+    """Each kind onto each kind, above, below and itself, also by a link: rename(2) of Linux.
+
+    What is above the source is not empty, whatever the source is; who is told not to
+    replace hears that the goal exists before anything else about it.
+    """
+
+    async def body(fs: Any, _: System) -> None:
+        async def held() -> list[str]:
+            return [e["path"] for e in await fs.list_("/", recursive=True)]
+
+        for kind, refused in zip(SOURCES, RENAMES[goal], strict=True):
+            source, target = f"/top/mid/{kind}", goal.format(kind)
+            for entry in await fs.list_("/", pattern="[!w]*"):
+                await fs.delete(entry["path"], recursive=True)
+            for path in ("/file", "/full/y", "/top/mid/file", *_IN_FULL[:1]):
+                await fs.write(path, path, create_parents=True)
+            for path in ("/empty", "/top/mid/empty", *_IN_FULL[1:]):
+                await fs.mkdir(path)
+            before = await held()
+            if not replace and kind != "none" and target in (source, *_THERE):
+                refused = Exists  # noqa: PLW2901  (the table is of replace=true)
+            spelled = target.replace("/top/", f"{way}/")
+            if refused is not None:
+                with pytest.raises(refused):
+                    await fs.rename(source, spelled, replace=replace)
+                assert await held() == before
+                continue
+            moved = [path for path in before if path == source or path.startswith(f"{source}/")]
+            assert await fs.rename(source, spelled, replace=replace) == spelled
+            after = {*before} - {*moved} | {target + path[len(source) :] for path in moved}
+            assert {*await held()} == after
+            if kind == "file":
+                assert await fs.read(target) == source
+
+    files(body, links={"/way": "top"})
+
+
+def test_a_link_may_go_where_it_leads(files: Files) -> None:
+    """It is not the folder, so that what is below its name is not inside it."""
+
+    async def body(fs: Any, _: System) -> None:
+        await fs.mkdir("/d")
+        await fs.rename("/link", "/link/moved")
+        assert [e["path"] for e in await fs.list_("/", recursive=True)] == ["/d", "/d/moved"]
+
+    files(body, links={"/link": "d"})
+
+
 def test_copying(files: Files) -> None:
     """A file with its time, a folder with all in it, links as links."""
 

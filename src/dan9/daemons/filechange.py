@@ -123,15 +123,20 @@ class FileChanges:
             replace: If not, a target that exists is refused.
         """
         old, new = self._may_change(source, "source"), self._may_change(target, "target")
-        if new[: len(old)] == old and new != old:
-            raise BadPayload(f"{target!r} is inside {source!r}", at="target")
         with refusing(source), opened(self._folder(old[:-1])) as here:
-            os.stat(old[-1], dir_fd=here, follow_symlinks=False)
+            info = os.stat(old[-1], dir_fd=here, follow_symlinks=False)
             with refusing(target), opened(self._folder(new[:-1])) as there:
-                if replace:
-                    os.rename(old[-1], new[-1], src_dir_fd=here, dst_dir_fd=there)
-                else:
-                    _rename_new(here, old[-1], there, new[-1])
+                try:
+                    if replace:
+                        os.rename(old[-1], new[-1], src_dir_fd=here, dst_dir_fd=there)
+                    else:
+                        _rename_new(here, old[-1], there, new[-1])
+                except OSError as error:
+                    # A disk may also refuse a name so; what is inside by a link is inside.
+                    if error.errno != errno.EINVAL or not self._is_within(new[:-1], info):
+                        raise
+                    inside = f"{target!r} is inside {source!r}"
+                    raise BadPayload(inside, at="target") from None
         return join(new)
 
     def copy(

@@ -232,21 +232,19 @@ class MemoryFiles:
     def rename(self, source: str, target: str, *, replace: bool = True) -> str:
         """Move a file or directory."""
         old, new = self._may_change(source, "source"), self._may_change(target, "target")
-        if new[: len(old)] == old and new != old:
-            raise BadPayload(f"{target!r} is inside {source!r}", at="target")
         with refusing(source):
             here, node = self._entry(old)
         with refusing(target):
             there = self._folder(new[:-1])
-            if _is_within(there, node):
-                raise OSError(errno.EINVAL, "")
             taken = there.below.get(new[-1])
             if taken is not None and not replace:
                 raise FileExistsError(errno.EEXIST, "")
+            if _is_within(there, node):
+                raise BadPayload(f"{target!r} is inside {source!r}", at="target")
             if taken is node:
                 return join(new)
             if taken is not None:
-                _refuse_exchange(node, taken)
+                _refuse_exchange(node, here, taken)
             del here.below[old[-1]]
             there.below[new[-1]] = node
         self._tell(old, DELETED)
@@ -477,8 +475,10 @@ class MemoryFilesystem(Filesystem, type="filesystem"):
         return made
 
 
-def _refuse_exchange(node: _Node, taken: _Node) -> None:
-    """Refuse what rename(2) refuses to put in another's place."""
+def _refuse_exchange(node: _Node, here: _Node, taken: _Node) -> None:
+    """Refuse what rename(2) refuses to put in another's place, in the order of Linux."""
+    if _is_within(here, taken):  # before the kinds are compared: what holds the source is full
+        raise OSError(errno.ENOTEMPTY, "")
     if taken.kind == _FOLDER and node.kind != _FOLDER:
         raise IsADirectoryError(errno.EISDIR, "")
     if taken.kind != _FOLDER and node.kind == _FOLDER:
