@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import dan9.base
-from dan9.base.errors import AddressInUse
-from dan9.boot.lock import NodeLock
+from dan9.base.errors import AddressInUse, NoSpace, PermissionRefused, ReadOnly, Refused
+from dan9.boot.lock import NodeLock, open_own
 
 
 def test_a_second_node_of_the_name_is_refused(tmp_path: Path) -> None:
@@ -55,3 +56,23 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
             NodeLock.take(tmp_path, "home")
         holder.send_signal(signal.SIGKILL)
     NodeLock.take(tmp_path, "home").release()
+
+
+@pytest.mark.parametrize(
+    ("number", "cls"),
+    [(errno.EROFS, ReadOnly), (errno.EACCES, PermissionRefused), (errno.ENOSPC, NoSpace)],
+)
+def test_a_folder_that_cannot_be_written_is_a_named_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, cls: type[Refused]
+) -> None:
+    """With the file's path, and where to name another folder."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("dan9.boot.lock.os.open", refuse)
+    for make in (lambda: NodeLock.take(tmp_path, "x"), lambda: open_own(tmp_path / "lock", 0)):
+        with pytest.raises(cls) as caught:
+            make()
+        assert str(tmp_path / "lock") in caught.value.text
+        assert "state-dir" in caught.value.hint

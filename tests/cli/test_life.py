@@ -109,6 +109,25 @@ def test_a_node_that_cannot_start_says_why(shell: Shell) -> None:
     assert shell.here("ps").status == 3
 
 
+def test_a_state_folder_that_cannot_be_written_is_a_named_refusal(shell: Shell) -> None:
+    """In the foreground and detached, where the log comes before the lock; no traceback."""
+    for words, name in ((("up",), "lock"), (("up", "--detach"), "node.log")):
+        folder = shell.cwd / name
+        (folder / name).mkdir(parents=True, mode=0o700)
+        (shell.cwd / "dan9.toml").write_text(f'[system]\nstate-dir = "{folder}"\n')
+        done = shell(*words)
+        assert done.status == 1
+        assert "is a directory" in done.err
+        assert "name a folder to write to: state-dir" in done.err
+        assert "Traceback" not in done.err
+        (shell.cwd / "dan9.toml").write_text('[system]\nstate-dir = "/proc/self/no"\n')
+        done = shell(*words)
+        assert done.status == 1
+        assert "cannot make /proc/self/no" in done.err
+        assert "state-dir" in done.err
+    assert shell.here("ps").status == 3
+
+
 def test_a_whole_configuration(shell: Shell) -> None:
     """Classes, commands, supervisors, settings of system daemons, in their order."""
     (shell.cwd / "root").mkdir()

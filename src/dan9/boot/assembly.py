@@ -17,7 +17,7 @@ from dan9.boot.children import child_spec, supervisor_spec
 from dan9.boot.host import NodeHost
 from dan9.boot.importing import load_class
 from dan9.boot.loading import load_manifest
-from dan9.boot.lock import NodeLock
+from dan9.boot.lock import ELSEWHERE, NodeLock
 from dan9.boot.manifest import DaemonPlan, Manifest
 from dan9.kernel.supervisor import Supervisor
 
@@ -84,7 +84,7 @@ def _prepare_state(system: System, manifest: Manifest, *, with_store: bool) -> N
 
     if system.state_dir is None:
         system.state_dir = Path(manifest.state_dir or state_dir(system.name))
-    private_directory(str(system.state_dir))
+    private_directory(str(system.state_dir), hint=ELSEWHERE)
     lock = NodeLock.take(system.state_dir, system.name)
     system.on_exit(lock.release)
     if with_store and system.store is None:

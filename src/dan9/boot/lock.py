@@ -1,4 +1,4 @@
-"""One node of a name on a machine: a lock in its state folder.
+"""The node's own files in its state folder; first the lock: one node of a name on a machine.
 
 The lock is the kernel's flock, so that it goes with the process, even by kill -9; the
 file stays, and its content is only for people and for `dan9 down`. A socket left behind
@@ -12,8 +12,27 @@ import os
 from pathlib import Path
 
 from dan9.base.errors import AddressInUse
+from dan9.daemons.file_refusals import refusal
 
-__all__ = ["NodeLock"]
+__all__ = ["ELSEWHERE", "NodeLock", "open_own"]
+
+ELSEWHERE = "name a folder to write to: state-dir in dan9.toml, or XDG_STATE_HOME"
+"""The hint of whoever cannot write to the state folder."""
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of the node's own, for nobody else; make it and its folder if need be.
+
+    Raises:
+        Refused: The file cannot be made or written: `read-only`, `permission`, `no-space` …
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        named = refusal(error, str(path))
+        named.hint = ELSEWHERE
+        raise named from None
 
 
 class NodeLock:
@@ -29,11 +48,10 @@ class NodeLock:
 
         Raises:
             AddressInUse: Another process has it.
-            OSError: The folder cannot be made or written.
+            Refused: The folder cannot be made or written; see `open_own`.
         """
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / "lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_own(path, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

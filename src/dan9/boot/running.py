@@ -17,6 +17,7 @@ from typing import Any
 
 from dan9.boot.host import NodeHost
 from dan9.boot.loading import load_manifest
+from dan9.boot.lock import ELSEWHERE, open_own
 from dan9.edge.discovery import private_directory, state_dir
 from dan9.kernel.kernel import System
 
@@ -98,10 +99,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _print_to(path: Path) -> None:
     """Append to a file whatever the process prints from here on."""
-    private_directory(str(path.parent))
+    private_directory(str(path.parent), hint=ELSEWHERE)
     sys.stdout.flush()
     sys.stderr.flush()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = open_own(path, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

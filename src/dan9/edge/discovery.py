@@ -145,8 +145,14 @@ def reachable(path: str) -> Iterator[str]:
         os.close(descriptor)
 
 
-def private_directory(path: str) -> None:
+def private_directory(
+    path: str, *, hint: str = "set XDG_RUNTIME_DIR to a folder of your own"
+) -> None:
     """Make a folder that only this user can enter, or see that it is one.
+
+    Args:
+        path: The folder.
+        hint: What to do if it cannot be had.
 
     Raises:
         PermissionRefused: It is another user's, or cannot be made.
@@ -157,14 +163,13 @@ def private_directory(path: str) -> None:
         if found.st_uid != os.geteuid():
             raise PermissionRefused(
                 f"{path} belongs to user {found.st_uid}",
-                hint="set XDG_RUNTIME_DIR to a folder of your own",
+                hint=hint,
                 at=path,
             )
         if stat.S_IMODE(found.st_mode) & 0o077:
             os.chmod(path, 0o700)
     except OSError as error:
         what = os.strerror(error.errno) if error.errno else str(error)
-        hint = "set XDG_RUNTIME_DIR to a folder that you may write to"
         if error.errno == errno.ENOTDIR:
             hint = f"remove the file that stands in the way of {path}"
         raise PermissionRefused(f"cannot make {path}: {what}", hint=hint, at=path) from None
