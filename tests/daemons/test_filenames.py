@@ -7,7 +7,7 @@ import os
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from dan9.base.errors import Refused
 from dan9.daemons.file_refusals import IoFailed, refusal, refusing
@@ -38,6 +38,8 @@ def test_surrogates_spell_the_same_name(name: bytes) -> None:
         assert bytes_of(os.fsdecode(name)) == name
 
 
+@example("[?--]", "")
+@example("[ab--a]", "")
 @given(st.text(alphabet="ab*?[]!-/", min_size=1, max_size=12), st.text(alphabet="ab/", max_size=8))
 def test_any_pattern_matches_or_is_refused(pattern: str, name: str) -> None:
     """No pattern breaks the daemon."""
@@ -45,6 +47,28 @@ def test_any_pattern_matches_or_is_refused(pattern: str, name: str) -> None:
         matcher(pattern).match(name)
     except Refused as error:
         assert error.at == "pattern"  # noqa: PT017  (either answer will do)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matched"),
+    [
+        ("[+--]", "+-"),
+        ("[--0]", "-.0"),
+        ("[a-]", "-a"),
+        ("[-a]", "-a"),
+        ("[!-a]", "&+.0[]\\^bd|~"),
+        ("[a&&b]", "&ab"),
+        ("[a||b]", "ab|"),
+        ("[a~~b]", "ab~"),
+        ("[[a]", "[a"),
+        ("[]a]", "]a"),
+        ("[^a]", "^a"),
+        ("[\\d]", "\\d"),
+    ],
+)
+def test_a_set_is_of_its_characters(pattern: str, matched: str) -> None:
+    """What Python's patterns mean by `--`, `&&`, `||`, `~~` and a backslash is not meant here."""
+    assert "".join(char for char in "&+-./0[]\\^abd|~" if matcher(pattern).match(char)) == matched
 
 
 def test_every_errno_has_an_answer() -> None:

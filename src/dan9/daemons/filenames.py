@@ -20,6 +20,7 @@ __all__ = ["bytes_of", "components", "join", "matcher", "text_of"]
 
 _RAW = 0xEF00  # U+EF80 is byte 0x80 … U+EFFF is byte 0xFF
 _LONGEST = 4095  # bytes of a path, as Linux counts; characters are no more than that
+_SPAN = re.compile("(?s)(.)(?:-(.))?")  # of a set of characters: `a-z`, or one
 _NEEDS_CARE = re.compile("[\udc80-\udcff\uef80-\uefff]")
 
 
@@ -124,8 +125,9 @@ def matcher(pattern: str) -> re.Pattern[str]:
             end = pattern.find("]", at + 1 + (pattern[at : at + 1] == "!"))
             if end < 0:
                 raise BadPayload(f"pattern {pattern!r}: '[' is not closed", at="pattern")
-            inside = pattern[at:end].replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
-            out.append(f"(?!/)[{'^' + inside[1:] if inside.startswith('!') else inside}]")
+            negated = pattern.startswith("!", at)
+            inside = _SPAN.sub(_escaped, pattern[at + negated : end])
+            out.append(f"(?!/)[{'^' * negated}{inside}]")
             at = end + 1
         else:
             out.append(re.escape(char))
@@ -133,3 +135,9 @@ def matcher(pattern: str) -> re.Pattern[str]:
         return re.compile("(?s:" + "".join(out) + r")\Z")
     except re.error as error:
         raise BadPayload(f"pattern {pattern!r}: {error}", at="pattern") from None
+
+
+def _escaped(span: re.Match[str]) -> str:
+    """Return it as `re` spells it: bare, `--`, `&&`, `||` and `~~` are kept for more."""
+    first, last = span.groups()
+    return re.escape(first) + (f"-{re.escape(last)}" if last else "")
