@@ -289,7 +289,7 @@ class Filesystem(Daemon, type="filesystem"):
             replace: A file that is there is replaced; if not, it is refused.
 
         Errors: not-found, exists, not-empty, is-a-directory, not-a-directory, outside-root,
-        permission, read-only, not-supported (to another disk).
+        bad-payload (into itself), permission, read-only, not-supported (to another disk).
         """
         return await self._change(self._files.rename, source, target, replace=replace)
 
