@@ -426,9 +426,11 @@ class System(Speaking, Watching, Insight):
         """
         if self._is_quiet and not config_ and (not options or options.keys() <= _QUICK_OPTIONS):
             behaviour = getattr(cls, "_d9_behaviour", None)
-            supervisor = options.get("supervisor")
-            if behaviour is not None and (supervisor is None or isinstance(supervisor, Cell)):
+            group, supervisor = "default", None
+            if options:
                 group = options.get("group", "default")
+                supervisor = options.get("supervisor")
+            if behaviour is not None and (supervisor is None or isinstance(supervisor, Cell)):
                 ref = self.registry.quick(behaviour, cls, group, name, Ref)  # type: ignore[arg-type]
                 if ref is not None:
                     if supervisor is not None:
