@@ -179,6 +179,22 @@ def test_the_node_stamps_the_sender():
     run(main)
 
 
+def test_a_client_s_number_is_no_hint():
+    """Nobody who mistypes a name means the number of a connection."""
+
+    class Guest(Daemon, type="client"):
+        pass
+
+    async def main():
+        async with system() as s:
+            await s.spawn(Guest, "15", group="home")
+            with pytest.raises(UnknownDaemon) as unknown:
+                await s.ask("w1", "ping")
+            assert unknown.value.hint == "`dan9 ps` lists who is there"
+
+    run(main)
+
+
 def test_unknown_things_are_named_with_the_nearest():
     """A wrong address, name, message or key is refused with a hint."""
 

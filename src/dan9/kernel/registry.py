@@ -188,7 +188,8 @@ class Registry:
 
         names: list[str] = []
         for home in self.homes.values():
-            names.extend(home.names if len(home.names) < 1000 else ())
+            if home.type_name != "client" and len(home.names) < 1000:  # clients' are numbers
+                names.extend(home.names)
         near = difflib.get_close_matches(name, names, 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else "`dan9 ps` lists who is there"
         return UnknownDaemon(f"no daemon {text!r}", hint=hint, address=text)
