@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dan9.base.errors import BadPayload, Corrupt, NotFound, NotSupported, UnknownDaemon
 from dan9.base.ports import Checkpoint, StatePolicy
+from dan9.daemons.node import Check, NodeDaemon
 from dan9.daemons.persistence import Persistence
 from dan9.daemons.sqlite_store import SqliteStore
 from dan9.daemons.state_disk import DiskFailed
@@ -903,6 +904,14 @@ def test_a_failing_disk_is_an_alarm_and_no_lie():
         address = "d9://eager/default/e1"
         events: list[Any] = []
         house.system.subscribe_events(events.append)
+        node = await house.spawn(NodeDaemon, "node")
+
+        async def checked() -> Check:
+            (row,) = [row for row in await node.doctor() if row.check == "saving"]
+            return row
+
+        hint = (await checked()).hint
+        assert "free some space" in hint
         house.store.error = DiskFailed("disk I/O error")
         await counter.add(1)
         with pytest.raises(DiskFailed):
@@ -911,12 +920,14 @@ def test_a_failing_disk_is_an_alarm_and_no_lie():
         status = house.system.status_of(PERSISTENCE)
         assert status["saving"] == "degraded"
         assert "nothing is being saved" in status["alarm"]
+        assert await checked() == Check("saving", False, status["alarm"], hint)
         assert any(type(event).__name__ == "SaveFailed" for event in events)
         with pytest.raises(DiskFailed):
             await house.ask("checkpoint-all")
         house.store.error = None
         await asyncio.sleep(61)
         assert house.system.status_of(PERSISTENCE)["saving"] == "ok"
+        assert await checked() == Check("saving", True, "ok", hint)
         assert house.stored(address)
         exported = await house.ask("export", daemon_name="e1")
         assert exported["state"]["state"]["total"] == 1

@@ -23,6 +23,8 @@ from dan9.kernel.subscription import Subscription
 
 __all__ = ["Branch", "Check", "Host", "Letter", "NodeDaemon", "Row", "nest"]
 
+_PERSISTENCE = "d9://persistence/system/persistence"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -270,8 +272,18 @@ class NodeDaemon(Daemon, type="system"):
                 f"messages that reached nobody: {letters}" if letters else "none",
                 "dan9 dead lists them; a durable daemon failed at the poison three times",
             ),
+            *self._saving(),
             *(host.checks() if host is not None else ()),
         ]
+
+    def _saving(self) -> list[Check]:
+        """See whether state reaches the disk, where somebody runs who saves it."""
+        if not self.system.addresses(_PERSISTENCE):
+            return []
+        status = self.system.status_of(_PERSISTENCE)
+        state = status.get("saving", status["state"])
+        hint = "free some space or mend the disk; dan9 status persistence says how it goes on"
+        return [Check("saving", state == "ok", status.get("alarm") or state, hint)]
 
     def _host(self) -> Host:
         host: Host | None = getattr(self.system, "host", None)
