@@ -24,6 +24,7 @@ from dan9.base.arguments import arguments_from_text
 from dan9.base.duration import Duration, Time
 from dan9.base.errors import BadConfig, BadPayload
 from dan9.base.schema import Signature
+from dan9.kernel.daemon import Daemon
 
 
 class Colour(enum.Enum):
@@ -380,6 +381,18 @@ PLAIN = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+
+
+class Member(Daemon):
+    pass
+
+
+def test_a_daemon_class_among_untyped_data_is_its_name() -> None:
+    """As dan9.toml writes it; an address in memory would be another in every run."""
+    name = f"{__name__}:Member"
+    assert forms.plain_of({"cycle": Member}) == forms.wire_of({"cycle": Member}) == {"cycle": name}
+    with pytest.raises(BadPayload, match="the address of a daemon"):
+        taken(Member, Member)
 
 
 @given(PLAIN)

@@ -201,7 +201,7 @@ def _take_address(value: Any) -> Any:
 
 
 def _take_ref(value: Any) -> Any:
-    if getattr(value, "__d9_ref__", False):
+    if forms.is_ref(value):
         return value
     if isinstance(value, str):
         return value  # the receiver resolves it: base knows no system
@@ -242,7 +242,7 @@ TIME = _by_parse(
 REF = Shape(
     "the address of a daemon",
     _take_ref,
-    lambda value: bool(getattr(value, "__d9_ref__", False)),
+    forms.is_ref,
     {"type": "string", "description": "address of a daemon"},
     plain=forms.plain_of,
     wire=forms.wire_of,

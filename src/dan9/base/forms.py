@@ -28,6 +28,7 @@ __all__ = [
     "INT_LOW",
     "bytes_from_text",
     "finite",
+    "is_ref",
     "json_form",
     "nearest",
     "number_out",
@@ -40,6 +41,11 @@ INT_LOW: Final = -(2**63)
 INT_HIGH: Final = 2**64 - 1
 
 _AS_IS: Final = frozenset({str, bytes, bool, type(None)})
+
+
+def is_ref(value: object) -> bool:
+    """True if the value stands for a daemon: a ref, or a daemon itself, and not its class."""
+    return bool(getattr(value, "__d9_ref__", False)) and not isinstance(value, type)
 
 
 def plain_of(value: object) -> object:
@@ -106,8 +112,10 @@ def _list(value: list[object], wire: bool) -> list[object]:
 
 def _rare(value: object, wire: bool) -> object:
     """What is no plain data yet: records, references, exact numbers, times, containers."""
-    if getattr(value, "__d9_ref__", False):
+    if is_ref(value):
         return str(value.address)  # type: ignore[attr-defined]  # promised by the mark
+    if isinstance(value, type) and hasattr(value, "__d9_ref__"):
+        return f"{value.__module__}:{value.__qualname__}"  # as dan9.toml names a Daemon class
     if isinstance(value, Address):
         return str(value)
     names = record_names(type(value))
