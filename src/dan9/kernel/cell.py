@@ -194,7 +194,6 @@ class Cold:
         self.streak: object = None  # restarts in a row
         self.pending: Timer | None = None  # the timer of a restart that is due
         self.saved_at_handled: int = -1
-        self.version: int = 0
         self.dirty_watch = False
         self.dirty_said = False
         self.last_blob: bytes = b""
