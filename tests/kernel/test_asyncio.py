@@ -201,6 +201,25 @@ def test_the_message_in_hand_reaches_tasks_and_threads():
     assert run(main, real=True) == ["who-in-a-task", "who-in-a-task"]
 
 
+def test_an_ask_is_sent_by_a_task_and_not_by_ensure_future():
+    """To asyncio an unsent ask looks like a future that runs: documented, and relied on."""
+
+    async def main():
+        async with system() as s:
+            ref = await s.spawn(Modern, "m")
+            unsent = asyncio.ensure_future(ref.with_lock())
+            await asyncio.sleep(1)
+            assert s.metrics_of("m")["handled"] == 0
+            for send in (asyncio.create_task, asyncio.gather, asyncio.shield):
+                sent = send(ref.with_lock())
+                await asyncio.sleep(1)
+                assert sent.done()
+            assert s.metrics_of("m")["handled"] == 3
+            assert await unsent == "fed"
+
+    run(main)
+
+
 def test_deadlines_travel_through_tasks():
     """A task's ask inherits what is left."""
 

@@ -332,7 +332,9 @@ class Ask(Message):
     """A message that awaits one reply.
 
     `await ask` sends it and gives the reply. It is a coroutine to every checker and to
-    asyncio: `asyncio.create_task(ref.add(2))` and `gather` work.
+    asyncio: `asyncio.create_task(ref.add(2))` and `gather` work and send. What sends is the
+    first `await` or callback, so `asyncio.ensure_future(ref.add(2))`, which takes it for a
+    future that runs, returns it unsent: it starts no work in the background; `create_task` does.
 
     Raises (from `await`):
         TimedOut: No reply before the deadline.
