@@ -11,7 +11,7 @@ import pytest
 
 from dan9.base.errors import BadConfig
 from dan9.boot.freshness import is_stale, refuse_stale
-from dan9.cli.main import run as dan9
+from dan9.cli.command import run as dan9
 from dan9.kernel.kernel import System
 
 SOURCE = "dan9/kernel/cell.py"

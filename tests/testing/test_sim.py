@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dan9.base.errors import BadConfig, NotFound
-from dan9.cli.main import run
+from dan9.cli.command import run
 from dan9.testing import parse_faults
 from dan9.testing.sim import simulate
 

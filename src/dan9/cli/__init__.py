@@ -17,6 +17,6 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; return its exit status."""
-    from dan9.cli.main import run
+    from dan9.cli.command import run
 
     return run(list(sys.argv[1:] if argv is None else argv))

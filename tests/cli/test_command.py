@@ -11,7 +11,7 @@ import pytest
 import dan9
 from dan9.base.errors import AskCycle, BadAddress, Dan9Error, NoNode, NotFound, TimedOut
 from dan9.cli import main
-from dan9.cli.main import WrongUse, error_line, parse
+from dan9.cli.command import WrongUse, error_line, parse
 from dan9.cli.verbs import VERBS
 
 
@@ -132,3 +132,9 @@ def test_the_reference_page_has_every_verb_and_option(name: str) -> None:
     for option in VERBS[name].options:
         spellings = [one for one in option.names if one.startswith("-")]
         assert not spellings or any(f"{one}" in row for one in spellings), (name, spellings)
+
+
+def test_main_stays_a_function_once_it_was_called() -> None:
+    """No module of the package has its name: an import would put the module in its place."""
+    importlib.import_module("dan9.cli.command")
+    assert callable(importlib.import_module("dan9.cli").main)
