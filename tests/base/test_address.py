@@ -77,6 +77,8 @@ def test_python_names_are_spelled_in_kebab_case(python: str, wire: str) -> None:
         ("d9://timer/**", ["d9://timer/a/b"], ["d9://timers/a/b"]),
         ("d9://*/system/*", ["d9://x/system/y"], ["d9://x/user/y", "d9://x/y/system/z"]),
         ("**", ["d9://a/b/c"], []),
+        ("**/c/**", ["d9://a/b/c", "d9://c/a/b", "d9://a/c/b"], ["d9://a/b/cc"]),
+        ("a/b/c/**", ["d9://a/b/c"], ["d9://a/b/cc"]),
         ("web-*", ["d9://app/default/web-1"], ["d9://web-1/default/app"]),
         ("*/demo/*", ["d9://counter/demo/c1"], ["d9://counter/system/c1"]),
         ("d9://**/c1", ["d9://counter/demo/c1"], ["d9://counter/demo/c11"]),

@@ -59,8 +59,6 @@ def test_the_trie_finds_what_a_scan_finds(
     uris = ["d9://" + "/".join(address) for address in addresses]
     for uri in uris:
         routes.add(uri, uri)
-    if len(pattern) == 4 and pattern[-1] == "**":
-        pattern = pattern[1:]  # of three segments and `**`, Pattern wants a fourth
     text = "d9://" + "/".join(pattern) if len(pattern) > 1 else pattern[0]
     fits = Pattern(text)
     found = [uri for uri, _ in routes.match(text)]

@@ -102,8 +102,15 @@ def _compile(text: str) -> re.Pattern[str]:
         raise BadAddress(f"{text!r} is no pattern", hint="as d9://timer/**, d9://*/system/*, web-*")
     if "/" not in body and body != "**":
         body = f"**/{body}"
+    segments: list[str] = []
+    for part in body.split("/"):
+        if part != "**" or segments[-1:] != ["**"]:  # two in a row say no more than one
+            segments.append(part)
+    tail = ""
+    if len(segments) > 1 and segments[-1] == "**":  # none is a number of segments too
+        segments.pop()
+        tail = "(?:/[^/]+)*"
     out = []
-    segments = body.split("/")
     for index, part in enumerate(segments):
         last = index == len(segments) - 1
         if part == "**":
@@ -111,4 +118,5 @@ def _compile(text: str) -> re.Pattern[str]:
         else:
             out.append("[^/]*".join(re.escape(piece) for piece in part.split("*")))
             out.append("" if last else "/")
+    out.append(tail)
     return re.compile(re.escape(SCHEME) + "".join(out) + r"\Z")
