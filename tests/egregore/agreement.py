@@ -9,17 +9,15 @@ asked once more; in one of four there is no store, and electors that crash lose 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
 import random  # noqa: TID251 (a generator of its own, seeded)
-import sys
 from collections import Counter
 from typing import Any
 
 from dan9.egregore import Mesh, MeshMember
 from dan9.testing import Crash, Delay, Drop, World, run_world
 from dan9.testing.memory_store import MemoryStore
+from tests.egregore.seeds import run_seeds
 
 FAULTS = [
     Crash(who="d9://mesh-member/**", chance=0.04, most=6),
@@ -80,18 +78,6 @@ def one(seed: int) -> Counter[str]:
 
 def main(arguments: list[str]) -> int:
     """Run the seeds."""
-    parser = argparse.ArgumentParser(prog="make agreement", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=int(os.environ.get("SEEDS", "10000")))
-    parser.add_argument("--from", type=int, default=int(os.environ.get("FROM", "0")), dest="first")
-    given = parser.parse_args(arguments)
-    total: Counter[str] = Counter()
-    for number in range(1, given.seeds + 1):
-        total += one(given.first + number - 1)
-        if number % 500 == 0 or number == given.seeds:
-            text = ", ".join(f"{key} {total[key]}" for key in sorted(total))
-            print(f"{number} runs, never two values: {text}", flush=True)  # noqa: T201
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    return run_seeds(
+        one, arguments, prog="make agreement", description=__doc__, promise="never two values"
+    )

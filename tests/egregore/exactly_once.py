@@ -9,14 +9,12 @@ or lost. Each result is a power of two of its own: a sum with one missing or twi
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections import Counter
 
 from dan9 import Daemon, on
 from dan9.egregore import Hierarchy
 from dan9.testing import Crash, Delay, Drop, World, run_world
+from tests.egregore.seeds import run_seeds
 
 ITEMS = 40
 WHO = "d9://worker/**"
@@ -76,18 +74,6 @@ def one(seed: int) -> Counter[str]:
 
 def main(arguments: list[str]) -> int:
     """Run the seeds."""
-    parser = argparse.ArgumentParser(prog="make exactly_once", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=int(os.environ.get("SEEDS", "10000")))
-    parser.add_argument("--from", type=int, default=int(os.environ.get("FROM", "0")), dest="first")
-    given = parser.parse_args(arguments)
-    total: Counter[str] = Counter()
-    for number in range(1, given.seeds + 1):
-        total += one(given.first + number - 1)
-        if number % 500 == 0 or number == given.seeds:
-            text = ", ".join(f"{key} {total[key]}" for key in sorted(total))
-            print(f"{number} runs, each result once: {text}", flush=True)  # noqa: T201
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    return run_seeds(
+        one, arguments, prog="make exactly_once", description=__doc__, promise="each result once"
+    )
