@@ -34,6 +34,8 @@ BTN_TOOL_FINGERS: Final = {0x145: 1, 0x14D: 2, 0x14E: 3, 0x14F: 4, 0x148: 5}
 """How many fingers a pad counts, also where it has fewer slots (BTN_TOOL_TRIPLETAP, say)."""
 ABS_X, ABS_Y, ABS_PRESSURE = 0x00, 0x01, 0x18
 MT_SLOT, MT_X, MT_Y, MT_TRACKING_ID, MT_PRESSURE = 0x2F, 0x35, 0x36, 0x39, 0x3A
+_AXES = {ABS_X: "x", ABS_Y: "y", ABS_PRESSURE: "z"}
+_MULTI_AXES = {MT_X: "x", MT_Y: "y", MT_PRESSURE: "z"}
 
 
 class RawEvent(NamedTuple):
@@ -153,22 +155,10 @@ class Slots:
                 finger.is_down = False
             finger.tracking = value
             self._press(finger, down=value >= 0)
-        elif code in {MT_X, MT_Y, MT_PRESSURE}:
-            finger = self._finger(self._slot)
-            if code == MT_X:
-                finger.x = value
-            elif code == MT_Y:
-                finger.y = value
-            else:
-                finger.z = value
-        elif not self._is_multi and code in {ABS_X, ABS_Y, ABS_PRESSURE}:
-            finger = self._finger(0)
-            if code == ABS_X:
-                finger.x = value
-            elif code == ABS_Y:
-                finger.y = value
-            else:
-                finger.z = value
+        elif code in _MULTI_AXES:
+            setattr(self._finger(self._slot), _MULTI_AXES[code], value)
+        elif not self._is_multi and code in _AXES:
+            setattr(self._finger(0), _AXES[code], value)
 
     def _finger(self, slot: int) -> _Finger:
         return self._fingers.setdefault(slot, _Finger())
