@@ -961,9 +961,9 @@ class Scheduler:
         """Let one daemon handle its messages, while the budget lasts.
 
         This is the hot path: `take`, `finish` and the plainest way through are inlined, and what
-        is in hand is only cleared where other code than a handler may look at it.
+        is in hand is only cleared where other code than a handler may look at it. The cell stays
+        `QUEUED` until it is done, so that what its handlers tell it does not queue it twice.
         """
-        cell.gate &= ~QUEUED
         budget = self.budget
         while budget > 0:
             gate = cell.gate
@@ -1044,14 +1044,16 @@ class Scheduler:
         self.current = None
         self.current_cell = None
         self.budget = budget
-        gate = cell.gate
+        gate = cell.gate & ~QUEUED
         if gate & BLOCKED:
-            return
-        if cell.head is not None:
+            cell.gate = gate
+        elif cell.head is not None:
             cell.gate = gate | QUEUED
             self.append(cell)
-        elif gate != 0 and cell.cold is not None:
-            self.ports.settled(cell)
+        else:
+            cell.gate = gate
+            if gate != 0 and cell.cold is not None:
+                self.ports.settled(cell)
 
     # -- handling ------------------------------------------------------------------------
 

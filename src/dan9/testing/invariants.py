@@ -5,7 +5,7 @@ written against what a user was promised (`docs/explanation/supervision.md`), ne
 against how the kernel does it, so that a change of the kernel needs no change here:
 
 - no message is lost or made up, per daemon and in sum;
-- who has a message and may handle it is in the run queue; who waits for room is let in;
+- who has a message and may handle it is in the run queue, once; who waits for room is let in;
 - from one sender to one receiver messages are handled in the order they were sent,
   unless a fault delayed one or its handler is concurrent;
 - an ask that expired is not handled;
@@ -23,7 +23,7 @@ from dan9.base.events import (
     DaemonStopped,
     Event,
 )
-from dan9.kernel.cell import BUSY, HELD, NOT_RUNNABLE, OWN_LOOP, QUEUED, RUNNING, Cell
+from dan9.kernel.cell import BUSY, HELD, NOT_RUNNABLE, OWN_LOOP, QUEUED, RUNNING, Cell, Runnable
 from dan9.kernel.message import ORDINARY, PENDING, Ask, Message
 
 if TYPE_CHECKING:
@@ -156,6 +156,7 @@ class Invariants:
             queued += depth
             in_hand += here
         scheduler = system.scheduler
+        self._check_queue(scheduler.run_first)
         sent = scheduler.sent + scheduler.duplicated
         queued += len(scheduler.control) + system.held
         if sent != scheduler.handled + scheduler.dead + queued + in_hand:
@@ -166,6 +167,16 @@ class Invariants:
             )
         if system.dead_letters.total < scheduler.dead:
             self.broken(f"{scheduler.dead} dead, {system.dead_letters.total} letters", lost=True)
+
+    def _check_queue(self, runnable: Runnable | None) -> None:
+        """Check that nobody is in the run queue twice: it would cost another his turn."""
+        seen: set[int] = set()
+        while runnable is not None:
+            if id(runnable) in seen:
+                self.broken(f"{runnable!r} is in the run queue twice")
+                return
+            seen.add(id(runnable))
+            runnable = runnable.run_next
 
     def at_rest(self) -> None:
         """Check that nobody was forgotten; call it when nothing is runnable."""
