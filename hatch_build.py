@@ -72,11 +72,11 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def listed(root: Path = ROOT) -> list[str]:
-    """Return the modules to compile, as paths relative to src/."""
+def listed(root: Path = ROOT, kind: str = "compiled") -> list[str]:
+    """Return the modules to compile, or the C to link to them, as paths relative to src/."""
     table = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
-    modules: list[str] = table["tool"]["dan9"]["compiled"]
-    return [module for module in modules if (root / "src" / module).exists()]
+    paths: list[str] = table["tool"]["dan9"].get(kind, [])
+    return [path for path in paths if (root / "src" / path).exists()]
 
 
 def compile_modules(root: Path, target: Path, *, required: bool = False) -> list[Path]:
@@ -163,6 +163,8 @@ def _child(root: Path, work: Path, target: Path, modules: list[str]) -> None:
         opt_level=os.environ.get("DAN9_OPT_LEVEL", "3"),
         debug_level="0",
     )
+    library = next(one for one in extensions if one.name == f"{GROUP}__mypyc")
+    library.sources += listed(root, "linked")
     if os.name == "posix":  # our functions may call each other without the linker's table
         for extension in extensions:
             extension.extra_compile_args.append("-fvisibility=hidden")
@@ -226,7 +228,7 @@ def _record(root: Path) -> dict[str, Any]:
 
 def _hashes(root: Path) -> dict[str, str]:
     """Hash what the build depends on: the modules, their interpreter, this file."""
-    files = {module: root / "src" / module for module in listed(root)}
+    files = {name: root / "src" / name for name in listed(root) + listed(root, "linked")}
     hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     return {"python": sys.version, **hashes}
 

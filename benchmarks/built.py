@@ -32,7 +32,8 @@ def compiled_source() -> Path | None:
 
     target, stamp = RESULTS / "src", RESULTS / "src.stamp"
     digest = hashlib.sha256(sys.version.encode())
-    for path in [ROOT / "hatch_build.py", *sorted((ROOT / "src").rglob("*.py"))]:
+    sources = [path for kind in ("*.py", "*.c") for path in sorted((ROOT / "src").rglob(kind))]
+    for path in [ROOT / "hatch_build.py", *sources]:
         digest.update(path.read_bytes())
     if target.exists() and stamp.exists() and stamp.read_text("ascii") == digest.hexdigest():
         return target

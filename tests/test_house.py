@@ -185,9 +185,10 @@ def test_every_dependency_is_constrained() -> None:
 
 
 def test_compiled_modules_exist() -> None:
-    """The list of compiled modules names files that are there."""
+    """The lists of what is compiled and linked name files that are there."""
     table = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["dan9"]
-    assert [name for name in table["compiled"] if not (ROOT / "src" / name).exists()] == []
+    named = table["compiled"] + table["linked"]
+    assert [name for name in named if not (ROOT / "src" / name).exists()] == []
 
 
 def test_architecture_names_every_layer() -> None:
@@ -208,11 +209,12 @@ def test_change_fragments_say_their_kind() -> None:
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a project with one module to compile, and a compiler that only pretends."""
     (tmp_path / "pyproject.toml").write_text(
-        '[tool.dan9]\ncompiled = ["dan9/kernel/box.py"]\n', "utf-8"
+        '[tool.dan9]\ncompiled = ["dan9/kernel/box.py"]\nlinked = ["dan9/kernel/lid.c"]\n', "utf-8"
     )
     source = tmp_path / "src" / "dan9" / "kernel" / "box.py"
     source.parent.mkdir(parents=True)
     source.write_text("x = 1\n", "utf-8")
+    source.with_name("lid.c").write_text("int x = 1;\n", "utf-8")
 
     def pretend(_root: Path, modules: list[str], _work: Path, target: Path) -> list[Path]:
         built = [target / Path(name).with_suffix(EXTENSION_SUFFIXES[0]) for name in modules]
@@ -226,12 +228,13 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_in_place_build_is_noticed_when_stale(toy: Path) -> None:
+@pytest.mark.parametrize("edited", ["box.py", "lid.c"])
+def test_in_place_build_is_noticed_when_stale(toy: Path, edited: str) -> None:
     """A compiled module is recorded, found stale after an edit, and removed by pure."""
     assert hatch_build.state(toy) == "pure"
     assert hatch_build.in_place(toy)
     assert hatch_build.state(toy) == "compiled"
-    (toy / "src" / "dan9" / "kernel" / "box.py").write_text("x = 2\n", "utf-8")
+    (toy / "src" / "dan9" / "kernel" / edited).write_text("x = 2\n", "utf-8")
     assert hatch_build.state(toy) == "stale"
     assert hatch_build.in_place(toy)
     assert hatch_build.state(toy) == "compiled"

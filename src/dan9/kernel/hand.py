@@ -1,9 +1,7 @@
 """A coroutine in hand: the asyncio task that a handler is, without being one.
 
-An async handler is stepped by the scheduler through a *trampoline*, an interpreted
-generator that is never finished: a coroutine that ends would raise StopIteration
-into compiled code, which costs 500 ns; under `yield from` CPython passes the value
-without raising it.
+An async handler is stepped by the scheduler through a *carrier* (`native.py`): a coroutine that
+ends would raise StopIteration into compiled code, which costs 500 ns.
 
 `Hand` has the methods and attributes that asyncio, anyio and aiohttp look for on a
 task, so that `asyncio.timeout`, `TaskGroup` and `gather` work inside a handler.
@@ -25,10 +23,17 @@ from dan9.kernel.message import IN_HAND
 if TYPE_CHECKING:
     from dan9.kernel.cell import Cell
     from dan9.kernel.message import Message
+    from dan9.kernel.plain import Carrier
 
-__all__ = ["Hand"]
+__all__ = ["ENDED", "Hand"]
 
-_NO_SLOT: Final[list[object]] = [None, None]
+
+class _Ended:
+    __slots__ = ()
+
+
+ENDED: Final = _Ended()
+"""What a carrier gives when its coroutine has ended."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -50,6 +55,7 @@ class Hand(Runnable):
         "began",
         "blocking",
         "callbacks",
+        "carrier",
         "cell",
         "context",
         "coroutine",
@@ -58,14 +64,10 @@ class Hand(Runnable):
         "error",
         "kept",
         "message",
-        "pristine",
         "queued",
         "result_",
-        "run",
-        "slot",
         "step",
         "to_throw",
-        "trampoline",
         "waits",
     )
 
@@ -84,14 +86,12 @@ class Hand(Runnable):
         self.coroutine = coroutine
         self.done_with = done_with
         context = copy_context()
-        self.run: Callable[..., object] = context.run
-        self.run(IN_HAND.set, self)
+        context.run(IN_HAND.set, self)
         self.context: Context = context
-        self.pristine: Context = context.copy()
-        self.kept = False  # known outside: a task was started in it, or somebody waits for it
+        # Known outside: a task was started in it, somebody waits for it, its context was changed.
+        self.kept = False
         self.step: Callable[[object], object] | None = None
-        self.trampoline: object = None
-        self.slot: list[object] = _NO_SLOT  # where the trampoline puts the outcome
+        self.carrier: Carrier | None = None
         self.blocking = False
         self.queued = False
         self.ended = False

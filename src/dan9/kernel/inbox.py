@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from dan9.base.errors import Refused
 from dan9.kernel.cell import HELD
 from dan9.kernel.message import IN_HAND, Message
+from dan9.kernel.native import CoroutineHand
 from dan9.kernel.parking import Parking
-from dan9.kernel.trampoline import CoroutineHand
 
 if TYPE_CHECKING:
     from dan9.kernel.cell import Cell

@@ -47,6 +47,7 @@ from dan9.kernel.insight import Insight
 from dan9.kernel.leap import Leap
 from dan9.kernel.lifecycle import Lifecycle
 from dan9.kernel.message import Ask, Gather, Message, Verb, message_in_context
+from dan9.kernel.native import CoroutineHand
 from dan9.kernel.parking import Sleep
 from dan9.kernel.ref import Ref
 from dan9.kernel.registry import Registry
@@ -56,7 +57,6 @@ from dan9.kernel.speaking import Speaking
 from dan9.kernel.state import State
 from dan9.kernel.supervisor import ChildSpec, Supervision, Supervisor
 from dan9.kernel.timers import Timer
-from dan9.kernel.trampoline import CoroutineHand
 from dan9.kernel.watchdog import Watchdog
 from dan9.kernel.watching import Watching
 

@@ -178,11 +178,11 @@ class Message:
         "verb",
     )
 
-    def __init__(self, cell: Cell, verb: Verb, shape: int, args: object) -> None:
+    def __init__(self, cell: Cell, verb: Verb, shape: i32, args: object) -> None:
         self.next: Message | None = None
         self.cell = cell
         self.verb = verb
-        self.shape: i32 = shape
+        self.shape = shape
         self.args = args
         self.origin: object = None  # Cell, address text, or None for "outside"
         self.serial: i64 = 0
@@ -355,7 +355,7 @@ class Ask(Message):
         "waiter",
     )
 
-    def __init__(self, cell: Cell, verb: Verb, shape: int, args: object, timeout_s: float) -> None:
+    def __init__(self, cell: Cell, verb: Verb, shape: i32, args: object, timeout_s: float) -> None:
         super().__init__(cell, verb, shape, args)
         # A slot, so that `asyncio.isfuture` says the same compiled and uncompiled.
         self._asyncio_future_blocking = False

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dan9.kernel.bound import Bound, Forbidden
+from dan9.kernel.bound import Forbidden
+from dan9.kernel.native import Bound
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -54,7 +54,7 @@ from dan9.kernel.cell import (
     Cell,
     Runnable,
 )
-from dan9.kernel.hand import Hand
+from dan9.kernel.hand import ENDED, Hand
 from dan9.kernel.leap import Leap
 from dan9.kernel.message import (
     ANSWERED,
@@ -79,9 +79,9 @@ from dan9.kernel.message import (
     mailbox_full,
     message_in_context,
 )
+from dan9.kernel.native import Carrier, CoroutineHand
 from dan9.kernel.parking import Parking
 from dan9.kernel.timers import NEVER, Timer, TimerHeap, to_ns
-from dan9.kernel.trampoline import ENDED, CoroutineHand, trampoline
 
 if TYPE_CHECKING:
     import random
@@ -186,12 +186,6 @@ class Ports:
         """See a turn begin after rest."""
 
 
-def is_traced(message: Message) -> bool:
-    """True if what is sent for this message belongs to its trace."""
-    rare = message.rare
-    return rare is not None and rare.trace is not None
-
-
 @final
 class Bucket:
     """The asks whose deadlines fall into the same quarter of a second."""
@@ -228,7 +222,6 @@ class Scheduler:
         "dead",
         "default_timeout_s",
         "duplicated",
-        "ended",
         "entered",
         "foreign",
         "foreign_wanted",
@@ -245,7 +238,6 @@ class Scheduler:
         "now",
         "one_thread",
         "outside",
-        "pool",
         "ports",
         "run_first",
         "run_id",
@@ -289,8 +281,6 @@ class Scheduler:
         self.now: float = 0.0
         self.batch: i64 = BATCH
         self.budget: i64 = 0
-        self.pool: list[tuple[object, list[object]]] = []
-        self.ended: object = ENDED  # here, because what an interpreted module has is looked up
         self.spare: Hand | None = None
         self.entered: Hand | None = None  # asyncio's current task, during a turn
         self.nobody: Cell = None  # type: ignore[assignment]  # whose the spare hand is meanwhile
@@ -422,7 +412,7 @@ class Scheduler:
             self.from_thread(self.tell_inside, (message,))
             return
         current = self.current
-        if current is None or is_traced(current):
+        if current is None or (current.rare is not None and current.rare.trace is not None):
             self.stamp(message)
         else:
             # Inlined `stamp`: this is the hot path.
@@ -482,7 +472,7 @@ class Scheduler:
                 "or dan9.connect() for a client that blocks"
             )
         parent = self.current
-        if parent is None or is_traced(parent):
+        if parent is None or (parent.rare is not None and parent.rare.trace is not None):
             if parent is None and ask.origin is None:  # a wire's is nobody's child
                 parent = message_in_context()
             self.stamp(ask)
@@ -1152,7 +1142,7 @@ class Scheduler:
     def begin(self, cell: Cell, message: Message, coroutine: object, began: float) -> None:
         """Take an async handler in hand and make its first step.
 
-        Most handlers end at their first step. So the hand, its trampoline and its context are
+        Most handlers end at their first step. So the hand, its carrier and its context are
         a spare that serves one message after another; it is given away to the first handler
         that has to wait, or that started a task, or changed a context variable.
         """
@@ -1175,24 +1165,19 @@ class Scheduler:
             if self.entered is not hand:
                 self.entered = hand
                 _CURRENT_TASKS[self.loop] = hand
-            yielded = hand.run(step, coroutine)
+            yielded = step(coroutine)  # type: ignore[misc]
         else:
             yielded = self.step_entered(hand, step, coroutine)
-        self.current = None
-        self.current_cell = None
         self.current_hand = None
-        if yielded is not self.ended or hand.kept or hand.context != hand.pristine:
+        if yielded is not ENDED or hand.kept:
             # Something of it is known outside: it is this handler's for good.
+            self.current = None
+            self.current_cell = None
             self.spare = None
             hand.began = began
             self.wait(hand, yielded)
             return
-        slot = hand.slot
-        value = slot[0]
-        error = slot[1]
-        slot[0] = None
         hand.message = None
-        hand.coroutine = None
         if is_blocking:
             cell.hand = None
             cell.gate &= ~BUSY
@@ -1201,11 +1186,17 @@ class Scheduler:
             self.free_slot(cell, verb)
         if began != 0.0:
             self.sample(cell, self.monotonic() - began)
-        if error is None:
-            self.finish(cell, message, value)
-        else:
-            slot[1] = None
-            self.conclude(cell, message, error)  # type: ignore[arg-type]
+        error = hand.error
+        if error is not None or cell.gate & WATCHED:
+            self.current = None
+            self.current_cell = None
+        if error is not None:
+            hand.error = None
+            self.conclude(cell, message, error)
+            return
+        value = hand.result_
+        hand.result_ = None
+        self.finish(cell, message, value)
 
     def new_spare(self) -> Hand:
         """Make a hand that is ready for any handler."""
@@ -1270,9 +1261,9 @@ class Scheduler:
             yielded = self.step_entered(hand, step, None)
         elif step is None:
             step = self.ready(hand)
-            yielded = hand.run(step, hand.coroutine)
+            yielded = step(hand.coroutine)
         else:
-            yielded = hand.run(step, None)
+            yielded = step(None)
         self.current = None
         self.current_cell = None
         self.current_hand = None
@@ -1288,7 +1279,7 @@ class Scheduler:
         loop = self.loop
         asyncio.tasks._enter_task(loop, hand)  # type: ignore[arg-type]
         try:
-            return hand.run(step, value)
+            return step(value)
         finally:
             asyncio.tasks._leave_task(loop, hand)  # type: ignore[arg-type]
 
@@ -1302,7 +1293,7 @@ class Scheduler:
             else:
                 yielded.waiter = hand
             self.cancel_if_asked(hand)
-        elif yielded is self.ended:
+        elif yielded is ENDED:
             self.end_hand(hand)
         elif isinstance(yielded, Gather):
             yielded._asyncio_future_blocking = False
@@ -1333,26 +1324,17 @@ class Scheduler:
         if error is None:
             hand._must_cancel = False
             error = cancelled_error(hand._cancel_message)
-        carrier = hand.trampoline
+        carrier = hand.carrier
         if carrier is None:
             hand.coroutine.close()  # type: ignore[attr-defined]
             hand.error = error
             return ENDED
-        return hand.run(carrier.throw, error)  # type: ignore[attr-defined]
+        return carrier.throw(error)
 
     def ready(self, hand: Hand) -> Callable[[object], object]:
-        """Give the hand a trampoline."""
-        pool = self.pool
-        if pool:
-            carrier, slot = pool.pop()
-        else:
-            slot = [None, None]
-            carrier = trampoline(slot)
-            carrier.send(None)
-        hand.trampoline = carrier
-        hand.slot = slot
-        step: Callable[[object], object] = carrier.send  # type: ignore[attr-defined]
-        hand.step = step
+        """Give the hand a carrier."""
+        carrier = hand.carrier = Carrier(hand)
+        step = hand.step = carrier.step
         return step
 
     def cancel_if_asked(self, hand: Hand) -> None:
@@ -1382,17 +1364,7 @@ class Scheduler:
         if hand.ended:
             return
         hand.ended = True
-        carrier = hand.trampoline
-        if carrier is not None:
-            slot = hand.slot
-            if hand.error is None:
-                hand.result_ = slot[0]
-                hand.error = slot[1]  # type: ignore[assignment]
-            slot[0] = None
-            slot[1] = None
-            if len(self.pool) < 1024:
-                self.pool.append((carrier, slot))
-        hand.trampoline = None
+        hand.carrier = None
         hand.step = None
         cell = hand.cell
         if hand.callbacks is not None:

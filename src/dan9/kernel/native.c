@@ -1,0 +1,429 @@
+/* The two things of the kernel's hot path that mypyc cannot say.
+ *
+ * Bound    arguments without a dict: a compiled method that takes keywords makes and frees a
+ *          dict for them at every call, also where there are none.
+ * Carrier  a coroutine's step without StopIteration: PyIter_Send says that a coroutine has
+ *          ended and what its value is; Python, compiled or not, has to raise and catch.
+ *
+ * plain.py says the same in Python, for a kernel that is not compiled; tests/kernel/test_native.py
+ * holds the two to one contract. Linked into the library that mypyc makes, whose functions
+ * (CPyDef_module___name) it calls directly.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include "__native_internal_dan9_kernel.h"
+
+/* Shapes of a message's arguments, as in message.py. */
+enum { NO_ARGS, ONE_ARG, TUPLE_ARGS, MIXED = 4 };
+
+static PyObject *ended; /* hand.ENDED: what a carrier gives when its coroutine has ended */
+
+/* -- Bound: one message of one daemon, ready to be said ------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *cell;
+    PyObject *verb;
+    double timeout_s;
+} Bound;
+
+static PyTypeObject Bound_type;
+
+/* Return the one object that carries these arguments, and their shape. A new reference. */
+static PyObject *
+pack(PyObject *const *args, Py_ssize_t count, PyObject *names, int32_t *shape)
+{
+    Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+    if (named == 0 && count <= 1) {
+        *shape = count == 0 ? NO_ARGS : ONE_ARG;
+        return Py_NewRef(count == 0 ? Py_None : args[0]);
+    }
+    PyObject *positional = PyTuple_New(count);
+    if (positional == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyTuple_SET_ITEM(positional, i, Py_NewRef(args[i]));
+    }
+    if (named == 0) {
+        *shape = TUPLE_ARGS;
+        return positional;
+    }
+    PyObject *keywords = PyDict_New();
+    for (Py_ssize_t i = 0; keywords != NULL && i < named; i++) {
+        if (PyDict_SetItem(keywords, PyTuple_GET_ITEM(names, i), args[count + i]) < 0) {
+            Py_CLEAR(keywords);
+        }
+    }
+    *shape = MIXED;
+    PyObject *both = keywords == NULL ? NULL : PyTuple_Pack(2, positional, keywords);
+    Py_DECREF(positional);
+    Py_XDECREF(keywords);
+    return both;
+}
+
+static PyObject *
+Bound_call(PyObject *callable, PyObject *const *args, size_t flags, PyObject *names)
+{
+    Bound *self = (Bound *)callable;
+    int32_t shape;
+    PyObject *packed = pack(args, PyVectorcall_NARGS(flags), names, &shape);
+    if (packed == NULL) {
+        return NULL;
+    }
+    PyObject *ask = CPyDef_bound___ask(self->cell, self->verb, shape, packed, self->timeout_s);
+    Py_DECREF(packed);
+    return ask;
+}
+
+static PyObject *
+Bound_tell(Bound *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    int32_t shape;
+    PyObject *packed = pack(args, count, names, &shape);
+    if (packed == NULL) {
+        return NULL;
+    }
+    char failed = CPyDef_bound___tell(self->cell, self->verb, shape, packed);
+    Py_DECREF(packed);
+    if (failed == 2) { /* mypyc's error value of a function that returns None */
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Bound_send(Bound *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    int32_t shape;
+    PyObject *packed = pack(args, count, names, &shape);
+    if (packed == NULL) {
+        return NULL;
+    }
+    PyObject *ticket = CPyDef_bound___send(self->cell, self->verb, shape, packed, self->timeout_s);
+    Py_DECREF(packed);
+    return ticket;
+}
+
+static PyObject *
+make_bound(PyTypeObject *type, PyObject *cell, PyObject *verb, double timeout_s)
+{
+    Bound *self = (Bound *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->vectorcall = Bound_call;
+        self->cell = Py_NewRef(cell);
+        self->verb = Py_NewRef(verb);
+        self->timeout_s = timeout_s;
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *
+Bound_within(Bound *self, PyObject *timeout)
+{
+    double timeout_s = CPyDef_bound___seconds(timeout);
+    if (timeout_s == CPY_FLOAT_ERROR && PyErr_Occurred()) {
+        return NULL;
+    }
+    return make_bound(&Bound_type, self->cell, self->verb, timeout_s);
+}
+
+static PyObject *
+Bound_repr(Bound *self)
+{
+    return CPyDef_bound___description(self->cell, self->verb);
+}
+
+static PyObject *
+Bound_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"cell", "verb", "timeout_s", NULL};
+    PyObject *cell, *verb;
+    double timeout_s = -1.0;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!|d:Bound", names, CPyType_cell___Cell,
+                                     &cell, CPyType_message___Verb, &verb, &timeout_s)) {
+        return NULL;
+    }
+    return make_bound(type, cell, verb, timeout_s);
+}
+
+static int
+Bound_traverse(Bound *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->cell);
+    Py_VISIT(self->verb);
+    return 0;
+}
+
+static int
+Bound_clear(Bound *self)
+{
+    Py_CLEAR(self->cell);
+    Py_CLEAR(self->verb);
+    return 0;
+}
+
+static void
+Bound_dealloc(Bound *self)
+{
+    PyObject_GC_UnTrack(self);
+    Bound_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+#define METHOD(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef Bound_methods[] = {
+    {"tell", METHOD(Bound_tell), METH_FASTCALL | METH_KEYWORDS, "Tell: send and go on."},
+    {"send", METHOD(Bound_send), METH_FASTCALL | METH_KEYWORDS, "Tell and wait for room."},
+    {"within", METHOD(Bound_within), METH_O, "Return the same with a deadline of its own."},
+    {NULL},
+};
+
+static PyMemberDef Bound_members[] = {
+    {"cell", T_OBJECT, offsetof(Bound, cell), READONLY, NULL},
+    {"verb", T_OBJECT, offsetof(Bound, verb), READONLY, NULL},
+    {"timeout_s", T_DOUBLE, offsetof(Bound, timeout_s), READONLY, NULL},
+    {NULL},
+};
+
+static PyTypeObject Bound_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "dan9.kernel._native.Bound",
+    .tp_doc = "One message of one daemon, ready to be said; see plain.Bound.",
+    .tp_basicsize = sizeof(Bound),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_new = Bound_new,
+    .tp_dealloc = (destructor)Bound_dealloc,
+    .tp_traverse = (traverseproc)Bound_traverse,
+    .tp_clear = (inquiry)Bound_clear,
+    .tp_repr = (reprfunc)Bound_repr,
+    .tp_call = PyVectorcall_Call,
+    .tp_vectorcall_offset = offsetof(Bound, vectorcall),
+    .tp_methods = Bound_methods,
+    .tp_members = Bound_members,
+};
+
+/* -- Carrier: carries a hand's coroutines to their ends, one after another -------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *hand;
+    PyObject *context;
+    PyObject *pristine;  /* the context as it was before the first step */
+    PyObject *coroutine; /* NULL between two */
+} Carrier;
+
+typedef dan9___kernel___hand___HandObject Hand;
+
+/* Note that a coroutine has ended: its outcome, and whether it changed a context variable. */
+static PyObject *
+note_end(Carrier *self, PyObject **outcome, PyObject *value)
+{
+    Hand *hand = (Hand *)self->hand;
+    Py_CLEAR(self->coroutine);
+    Py_SETREF(*outcome, value);
+    PyObject *same = PyContext_Type.tp_richcompare(self->context, self->pristine, Py_EQ);
+    if (same == NULL) {
+        return NULL;
+    }
+    if (same != Py_True) {
+        hand->_kept = 1;
+    }
+    Py_DECREF(same);
+    return Py_NewRef(ended);
+}
+
+/* Say what a step came to: what was yielded, or `ended` with the outcome in the hand. */
+static PyObject *
+outcome(Carrier *self, PySendResult status, PyObject *result)
+{
+    Hand *hand = (Hand *)self->hand;
+    if (status == PYGEN_RETURN) {
+        return note_end(self, &hand->_result_, result);
+    }
+    if (status == PYGEN_NEXT) {
+        return result;
+    }
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
+    if (trace != NULL) {
+        PyException_SetTraceback(error, trace);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(trace);
+    return note_end(self, &hand->_error, error);
+}
+
+/* Begin with the coroutine that is sent, or go on with the value that is. */
+static PyObject *
+Carrier_call(PyObject *callable, PyObject *const *args, size_t flags, PyObject *names)
+{
+    Carrier *self = (Carrier *)callable;
+    if (PyVectorcall_NARGS(flags) != 1 || names != NULL) {
+        PyErr_SetString(PyExc_TypeError, "a carrier takes one argument");
+        return NULL;
+    }
+    PyObject *sent = args[0], *result = NULL;
+    if (self->coroutine == NULL) {
+        self->coroutine = Py_NewRef(sent);
+        sent = Py_None;
+    }
+    PyObject *coroutine = Py_NewRef(self->coroutine);
+    if (PyContext_Enter(self->context) < 0) {
+        Py_DECREF(coroutine);
+        return NULL;
+    }
+    PySendResult status = PyIter_Send(coroutine, sent, &result);
+    if (PyContext_Exit(self->context) < 0) {
+        Py_CLEAR(result);
+        status = PYGEN_ERROR;
+    }
+    Py_DECREF(coroutine);
+    return outcome(self, status, result);
+}
+
+static PyObject *
+Carrier_throw(Carrier *self, PyObject *error)
+{
+    if (self->coroutine == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "no coroutine to throw into");
+        return NULL;
+    }
+    if (PyContext_Enter(self->context) < 0) {
+        return NULL;
+    }
+    PyObject *coroutine = Py_NewRef(self->coroutine);
+    PySendResult status = PYGEN_NEXT;
+    PyObject *result = PyObject_CallMethod(coroutine, "throw", "O", error);
+    if (result == NULL) {
+        status = PYGEN_ERROR;
+        if (PyErr_ExceptionMatches(PyExc_StopIteration)) {
+            PyObject *type, *stop, *trace;
+            PyErr_Fetch(&type, &stop, &trace);
+            PyErr_NormalizeException(&type, &stop, &trace);
+            result = Py_NewRef(((PyStopIterationObject *)stop)->value);
+            status = PYGEN_RETURN;
+            Py_XDECREF(type);
+            Py_XDECREF(stop);
+            Py_XDECREF(trace);
+        }
+    }
+    if (PyContext_Exit(self->context) < 0) {
+        Py_CLEAR(result);
+        status = PYGEN_ERROR;
+    }
+    Py_DECREF(coroutine);
+    return outcome(self, status, result);
+}
+
+static PyObject *
+Carrier_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"hand", NULL};
+    PyObject *hand;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!:Carrier", names, CPyType_hand___Hand,
+                                     &hand)) {
+        return NULL;
+    }
+    Carrier *self = (Carrier *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->vectorcall = Carrier_call;
+    self->hand = Py_NewRef(hand);
+    self->context = Py_NewRef(((Hand *)hand)->_context);
+    self->pristine = PyContext_Copy(self->context);
+    if (self->pristine == NULL) {
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+static int
+Carrier_traverse(Carrier *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->hand);
+    Py_VISIT(self->context);
+    Py_VISIT(self->pristine);
+    Py_VISIT(self->coroutine);
+    return 0;
+}
+
+static int
+Carrier_clear(Carrier *self)
+{
+    Py_CLEAR(self->hand);
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->pristine);
+    Py_CLEAR(self->coroutine);
+    return 0;
+}
+
+static void
+Carrier_dealloc(Carrier *self)
+{
+    PyObject_GC_UnTrack(self);
+    Carrier_clear(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef Carrier_methods[] = {
+    {"throw", METHOD(Carrier_throw), METH_O, "Raise an error in the coroutine."},
+    {NULL},
+};
+
+/* The function that makes a step: the carrier itself, which is called without a method's frame. */
+static PyObject *
+Carrier_step(Carrier *self, void *closure)
+{
+    return Py_NewRef((PyObject *)self);
+}
+
+static PyGetSetDef Carrier_attributes[] = {
+    {"step", (getter)Carrier_step, NULL, "Begin with a coroutine, or go on with a value.", NULL},
+    {NULL},
+};
+
+static PyTypeObject Carrier_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "dan9.kernel._native.Carrier",
+    .tp_doc = "Carries a hand's coroutines to their ends; see plain.Carrier.",
+    .tp_basicsize = sizeof(Carrier),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_new = Carrier_new,
+    .tp_dealloc = (destructor)Carrier_dealloc,
+    .tp_traverse = (traverseproc)Carrier_traverse,
+    .tp_clear = (inquiry)Carrier_clear,
+    .tp_call = PyVectorcall_Call,
+    .tp_vectorcall_offset = offsetof(Carrier, vectorcall),
+    .tp_methods = Carrier_methods,
+    .tp_getset = Carrier_attributes,
+};
+
+/* -- the module ----------------------------------------------------------------------------- */
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_native", "Bound and Carrier in C; see native.c.", -1, NULL,
+};
+
+PyMODINIT_FUNC
+PyInit__native(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    PyObject *hand = PyImport_ImportModule("dan9.kernel.hand");
+    ended = hand == NULL ? NULL : PyObject_GetAttrString(hand, "ENDED");
+    Py_XDECREF(hand);
+    if (module == NULL || ended == NULL || PyModule_AddType(module, &Bound_type) < 0 ||
+        PyModule_AddType(module, &Carrier_type) < 0) {
+        Py_XDECREF(module);
+        return NULL;
+    }
+    return module;
+}

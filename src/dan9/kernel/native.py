@@ -1,0 +1,50 @@
+"""What compiled Python cannot say: `Bound`, `Carrier` and `CoroutineHand`.
+
+Where the kernel is compiled, the first two are C (`native.c`, linked into the library that
+mypyc makes); where it is not, they are plain Python (`plain.py`). Both keep one contract.
+"""
+
+from __future__ import annotations
+
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import TYPE_CHECKING
+
+from dan9.kernel import bound
+from dan9.kernel.hand import Hand
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from dan9.kernel.plain import Bound, Carrier
+
+__all__ = ["Bound", "Carrier", "CoroutineHand"]
+
+
+class CoroutineHand(Hand):
+    """A `Hand` that can be weakly referenced.
+
+    anyio keys its state by weak reference to the current task, and mypyc's classes have none.
+    """
+
+    # Uncompiled, Hand is an ordinary class and has one already.
+    __slots__ = () if hasattr(Hand, "__weakref__") else ("__weakref__",)
+
+
+def _load() -> ModuleType:
+    """Import the module that is linked into mypyc's library beside all others (PEP 489)."""
+    import dan9_kernel__mypyc as library  # type: ignore[import-not-found]
+
+    name = "dan9.kernel._native"
+    loader = ExtensionFileLoader(name, library.__file__)
+    spec = spec_from_file_location(name, library.__file__, loader=loader)
+    assert spec is not None
+    return module_from_spec(spec)
+
+
+if not TYPE_CHECKING:
+    if bound.__file__.endswith(".py"):
+        from dan9.kernel.plain import Bound, Carrier
+    else:
+        _library = _load()
+        Bound, Carrier = _library.Bound, _library.Carrier
