@@ -4,6 +4,7 @@ Worlds watch every daemon and handle one message a step. Here nobody watches, so
 is tried is the short way, with its batches.
 """
 
+import asyncio
 import itertools
 
 from hypothesis import given, settings
@@ -104,3 +105,32 @@ def test_a_daemon_that_tells_itself_costs_nobody_his_turn():
 
     clock = VirtualClock()
     assert clock.run(main()) == 6 + 3 * 40 * (11 + 10 * 3)
+
+
+def test_what_an_askers_callback_raises_does_not_stop_the_daemon():
+    """The loop hears of the error; what waits in the mailbox, and what comes later, is handled."""
+    heard = []
+
+    def raising(ask):
+        raise LookupError(ask.verb.type)
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: heard.append(repr(context["exception"]))
+        )
+        async with System("own", daemons="none", socket=False, seed=0, clock=clock) as system:
+            ref = await system.spawn(Teller, "teller")
+            ask = ref.plain(0)
+            ask.direct = raising
+            ask.begin()
+            for _ in range(40):
+                ref.plain.tell(0)
+            await system.sleep(1.0)
+            ref.plain.tell(0)
+            await system.sleep(1.0)
+            return system.conservation()
+
+    clock = VirtualClock()
+    found = clock.run(main())
+    assert heard == ["LookupError('plain')"]
+    assert (found["handled"], found["queued"]) == (42, 0)

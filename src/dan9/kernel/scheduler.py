@@ -879,8 +879,13 @@ class Scheduler:
                     self.run_last = None
                 else:
                     runnable.run_next = None
+                # Inlined `run`: this is the hot path.
                 if isinstance(runnable, Cell):
-                    self.run_cell(runnable)
+                    try:
+                        self.run_cell(runnable)
+                    except BaseException:
+                        self.cut_short(runnable)
+                        raise
                 elif isinstance(runnable, Hand):
                     runnable.queued = False
                     self.budget -= 1
@@ -918,34 +923,50 @@ class Scheduler:
         shuffle = self.shuffle
         assert shuffle is not None
         waiting: list[Runnable] = []
-        for _ in range(256):
-            runnable = self.run_first
-            while runnable is not None:
-                waiting.append(runnable)
-                following = runnable.run_next
-                runnable.run_next = None
-                runnable = following
-            self.run_first = self.run_last = None
-            if self.control:
-                self.ports.control(self.control.popleft())
-            elif waiting:
-                index = int(shuffle.random() * len(waiting))
-                chosen = waiting[index]
-                waiting[index] = waiting[-1]
-                waiting.pop()
-                self.budget = 1
-                if isinstance(chosen, Cell):
-                    self.run_cell(chosen)
-                elif isinstance(chosen, Hand):
-                    chosen.queued = False
-                    self.step(chosen)
-            elif self.leap is not None and self.leap_ahead(self.leap):
-                continue
-            else:
-                break
-            self.ports.stepped()
-        for runnable in waiting:
-            self.append(runnable)
+        try:
+            for _ in range(256):
+                runnable = self.run_first
+                while runnable is not None:
+                    waiting.append(runnable)
+                    following = runnable.run_next
+                    runnable.run_next = None
+                    runnable = following
+                self.run_first = self.run_last = None
+                if self.control:
+                    self.ports.control(self.control.popleft())
+                elif waiting:
+                    index = int(shuffle.random() * len(waiting))
+                    chosen = waiting[index]
+                    waiting[index] = waiting[-1]
+                    waiting.pop()
+                    self.budget = 1
+                    self.run(chosen)
+                elif self.leap is not None and self.leap_ahead(self.leap):
+                    continue
+                else:
+                    break
+                self.ports.stepped()
+        finally:
+            for runnable in waiting:
+                self.append(runnable)
+
+    def run(self, runnable: Runnable) -> None:
+        """Let a cell handle messages, or a hand make a step."""
+        if isinstance(runnable, Cell):
+            try:
+                self.run_cell(runnable)
+            except BaseException:
+                self.cut_short(runnable)
+                raise
+        elif isinstance(runnable, Hand):
+            runnable.queued = False
+            self.budget -= 1
+            self.step(runnable)
+
+    def cut_short(self, cell: Cell) -> None:
+        """Let a cell go on after what an asker's callback or a hook raised while it was run."""
+        cell.gate &= ~QUEUED
+        self.make_runnable(cell)
 
     def run_cell(self, cell: Cell) -> None:
         """Let one daemon handle its messages, while the budget lasts.
