@@ -316,8 +316,8 @@ class FakeEvdev:
                 raise FileNotFoundError(2, "No such file or directory")
 
         def capabilities(self):
-            info = SimpleNamespace(min=1472, max=5472, resolution=60)
-            plain = SimpleNamespace(min=0, max=100, resolution=0)
+            info = SimpleNamespace(min=1472, max=5472, resolution=0)
+            plain = SimpleNamespace(min=0, max=100, resolution=60)
             return {1: [330], 3: [(0x35, info), (0x36, info), (0, plain), (1, plain)]}
 
         def close(self):
@@ -325,7 +325,10 @@ class FakeEvdev:
 
 
 def test_a_live_device_is_asked_what_its_axes_span(tmp_path, monkeypatch):
-    """By python-evdev, which is closed again; what it refuses is refused by name."""
+    """By python-evdev, which is closed again; what it refuses is refused by name.
+
+    Many pads say their resolution for the old axes only.
+    """
     monkeypatch.setitem(sys.modules, "evdev", FakeEvdev)
     path = tmp_path / "event0"
     path.write_bytes(INPUT_EVENT.pack(1, 0, 3, 0x35, 3000))

@@ -61,7 +61,7 @@ class EvemuSource:
     def __init__(
         self, lines: Iterable[str], name: str = "the recording", pad: Pad | None = None
     ) -> None:
-        self.pad = Pad()
+        pad_name = ""
         self._name = name
         self._lines = iter(lines)
         self._first: list[tuple[int, str]] = []
@@ -73,16 +73,11 @@ class EvemuSource:
                 self._first.append((self._number, line))
                 break
             if line.startswith("N:"):
-                self.pad.name = line[2:].strip()
+                pad_name = line[2:].strip()
             elif line.startswith("A:"):
                 code, span, resolution = self._axis(line)
                 axes[code] = (span, resolution)
-        for multi, single, at in ((MT_X, ABS_X, 0), (MT_Y, ABS_Y, 1)):
-            # Many pads say their resolution for the old axes only.
-            span = axes.get(multi, axes.get(single, (0.0, 0.0)))[0]
-            resolution = axes.get(multi, (0.0, 0.0))[1] or axes.get(single, (0.0, 0.0))[1]
-            self.pad.span = _with(self.pad.span, at, span)
-            self.pad.resolution = _with(self.pad.resolution, at, resolution)
+        self.pad = _pad_of(pad_name, axes)
         if pad is not None and not self.pad.knows_anything:
             self.pad = pad
 
@@ -220,15 +215,12 @@ class EvdevSource:
                 f"{path}: {(error.strerror or str(error)).lower()}",
                 hint="`ls /dev/input/by-id` lists them",
             ) from None
-        axes = dict(device.capabilities().get(EV_ABS, []))
-        pad = Pad(device.name)
-        for multi, single, at in ((MT_X, ABS_X, 0), (MT_Y, ABS_Y, 1)):
-            info = axes.get(multi) or axes.get(single)
-            if info is not None:
-                pad.span = _with(pad.span, at, float(info.max - info.min))
-                pad.resolution = _with(pad.resolution, at, float(info.resolution))
+        axes = {
+            code: (float(info.max - info.min), float(info.resolution))
+            for code, info in device.capabilities().get(EV_ABS, [])
+        }
         device.close()
-        return cls(Path(path).open("rb", buffering=0), pad)
+        return cls(Path(path).open("rb", buffering=0), _pad_of(device.name, axes))
 
     def __iter__(self) -> Iterator[Sample]:
         """Give the samples as they come."""
@@ -309,5 +301,14 @@ def _reach(lines: Iterable[str]) -> float:
     return farthest
 
 
-def _with(pair: tuple[float, float], at: int, value: float) -> tuple[float, float]:
-    return (value, pair[1]) if at == 0 else (pair[0], value)
+def _pad_of(name: str, axes: dict[int, tuple[float, float]]) -> Pad:
+    """Return a pad, of the span and the resolution of its axes by their codes."""
+    unknown = (0.0, 0.0)
+    old = [axes.get(code, unknown) for code in (ABS_X, ABS_Y)]
+    new = [axes.get(code, single) for code, single in zip((MT_X, MT_Y), old, strict=True)]
+    return Pad(
+        name,
+        span=(new[0][0], new[1][0]),
+        # Many pads say their resolution for the old axes only.
+        resolution=(new[0][1] or old[0][1], new[1][1] or old[1][1]),
+    )
