@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from dan9.base.schema import Signature
     from dan9.base.shape import Shape
 
-__all__ = ["Binding", "Key"]
+__all__ = ["NOTHING", "Binding", "Key"]
 
-_NOTHING: Final = object()
+NOTHING: Final = object()
+"""What no value is."""
 
 
 @final
@@ -26,7 +27,7 @@ class Key:
         self.name = name
         self.take = shape.take
         # A class that no value has says that every value must be looked at.
-        self.exact: object = shape.exact if shape.exact is not None else _NOTHING
+        self.exact: object = shape.exact if shape.exact is not None else NOTHING
 
 
 @final
@@ -37,14 +38,35 @@ class Binding:
         signature: Says what is wrong.
         keys: What each key takes, in both spellings.
         required: The names that must be there.
+        first: The key of the first parameter, if it may be given by position.
     """
 
     def __init__(
-        self, signature: Signature, keys: dict[str, Key], required: tuple[str, ...]
+        self, signature: Signature, keys: dict[str, Key], required: tuple[str, ...], first: str
     ) -> None:
         self.signature = signature
         self.keys = keys
         self.required = required
+        key = keys.get(first)
+        is_enough = key is not None and all(name == key.name for name in required)
+        self.first = first
+        self.alone_key: Key | None = key if is_enough else None
+
+    def alone(self, payload: dict[Any, object]) -> object:
+        """Return the checked value of a payload that is the first parameter and nothing else.
+
+        `NOTHING` of any other payload, and of a value that does not fit: `bind` says more.
+        """
+        key = self.alone_key
+        if key is None or len(payload) != 1:
+            return NOTHING
+        value = payload.get(self.first, NOTHING)
+        if value is NOTHING or type(value) is key.exact:
+            return value
+        try:
+            return key.take(value)
+        except (Misfit, RecursionError):
+            return NOTHING
 
     def bind(self, payload: dict[Any, object]) -> dict[str, object]:
         """Return keyword arguments under their Python names; see `Signature.bind`."""

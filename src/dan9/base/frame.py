@@ -75,6 +75,18 @@ class FrameReader:
         """The error that ended the stream, if one did."""
         return self._failed
 
+    def whole(self, data: bytes) -> bytes | None:
+        """Take a piece that is one frame, and return its body; None, and not taken, if it is not.
+
+        A client that asks one thing after another sends nothing else.
+        """
+        if self._body is not None or self._head or self._failed is not None or len(data) <= _SIZE:
+            return None
+        length = data[0] << 24 | data[1] << 16 | data[2] << 8 | data[3]
+        if length != len(data) - _SIZE or length > self.max_frame_bytes:
+            return None
+        return data[_SIZE:]
+
     def feed(self, data: bytes | bytearray | memoryview) -> list[Body]:
         """Take a piece of the stream; return the bodies of the frames that it completes.
 
@@ -85,14 +97,11 @@ class FrameReader:
         """
         if self._failed is not None:
             raise self._failed
+        if isinstance(data, bytes):
+            whole = self.whole(data)
+            if whole is not None:
+                return [whole]
         found: list[Body] = []
-        # The usual piece: one small frame, all of it. A client that asks one thing after
-        # another sends nothing else.
-        if self._body is None and not self._head and isinstance(data, bytes) and len(data) > _SIZE:
-            length = data[0] << 24 | data[1] << 16 | data[2] << 8 | data[3]
-            if length == len(data) - _SIZE and length <= self.max_frame_bytes:
-                found.append(data[_SIZE:])
-                return found
         position, end = 0, len(data)
         try:
             if self.is_half:

@@ -162,8 +162,8 @@ class Signature:
                     )
                 keys[key] = entry
         required = tuple(p.name for p in self.parameters if p.required)
-        self.binding = Binding(self, keys, required)
         self._names = tuple(p.name for p in self.parameters if not p.keyword_only)
+        self.binding = Binding(self, keys, required, _key(self._names[0]) if self._names else "")
         self._fields_take = shape_of(hints.get(rest, Any), where).take if rest else None
         self.reply = shape_of(hints.get("return", Any), f"{where} reply")
         self.needs_conversion = self.reply.plain is not None

@@ -137,7 +137,6 @@ class Rare:
     __slots__ = (
         "callbacks",
         "carries",
-        "direct",
         "entry",
         "journalled",
         "own_id",
@@ -158,7 +157,17 @@ class Rare:
         self.timer: Timer | None = None
         self.steps: Generator[object, object, object] | None = None
         self.callbacks: list[tuple[Callable[[Ask], object], object]] | None = None
-        self.direct: Callable[[Ask], object] | None = None
+
+
+@mypyc_attr(acyclic=True)
+class Listener:
+    """Hears of an ask's end on the spot, inside the turn that ends it: it must not raise."""
+
+    __slots__ = ()
+
+    def ended(self, ask: Ask) -> None:
+        """Hear of it, once."""
+        raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=False, acyclic=True, free_list_len=1)
@@ -346,8 +355,8 @@ class Ask(Message):
         "_asyncio_future_blocking",
         "bucket",
         "earlier",
-        "gather",
         "later",
+        "listener",
         "parent",
         "result_",
         "state",
@@ -374,7 +383,7 @@ class Ask(Message):
         self.result_: object = None
         self.parent: Message | None = None  # the message in whose handler this was asked
         self.waiter: Hand | None = None
-        self.gather: Gather | None = None
+        self.listener: Listener | None = None
         self.later: Ask | None = None  # links of the deadline bucket
         self.earlier: Ask | None = None
         self.bucket: object = None
@@ -387,15 +396,6 @@ class Ask(Message):
     @carries.setter
     def carries(self, value: Message | None) -> None:
         self.more().carries = value
-
-    @property
-    def direct(self) -> Callable[[Ask], object] | None:
-        """Called with the ask at the very moment it is answered, inside the turn."""
-        return None if self.rare is None else self.rare.direct
-
-    @direct.setter
-    def direct(self, value: Callable[[Ask], object] | None) -> None:
-        self.more().direct = value
 
     # -- the coroutine's face ---------------------------------------------------------
 
@@ -525,13 +525,13 @@ class Ask(Message):
             timeout_s=self.timeout_s,
         )
 
-    def in_gather(self) -> bool:
-        """True while a gather waits for it. A call, so that mypyc looks again."""
-        return self.gather is not None
+    def is_heard(self) -> bool:
+        """True while somebody listens for its end. A call, so that mypyc looks again."""
+        return self.listener is not None
 
 
 @final
-class Gather:
+class Gather(Listener):
     """Many asks at once, waited for together: one wake-up for all.
 
     `await gather(asks)` sends them all, then waits; the results come in the order given.
@@ -568,12 +568,18 @@ class Gather:
         """Send them all."""
         for ask in self.asks:
             if ask.state == NEW:
-                ask.gather = self
+                ask.listener = self
                 self.missing += 1
                 ask.begin()
-                if ask.state >= ANSWERED and ask.in_gather():
-                    ask.gather = None  # refused at once; `settle` has not counted it
+                if ask.state >= ANSWERED and ask.is_heard():
+                    ask.listener = None  # refused at once; `settle` has not counted it
                     self.missing -= 1
+
+    def ended(self, ask: Ask) -> None:
+        """Count one down."""
+        self.missing -= 1
+        if self.missing == 0:
+            ask.cell.home.scheduler.gathered(self)
 
     def done(self) -> bool:
         """True once every reply is there."""

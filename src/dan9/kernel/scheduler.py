@@ -844,22 +844,30 @@ class Scheduler:
         self.append(hand)
 
     def turn(self) -> None:
-        """Run what is runnable for up to `TURN_S`, then let the event loop in."""
+        """Have a turn; called by the event loop."""
         self.wanted = False
-        if self.in_turn:
-            return
+        if not self.in_turn:
+            self.begin_turn()
+            self.run_turn()
+
+    def begin_turn(self) -> None:
+        """Read the clock; `run_turn` must follow, and what is sent before belongs to the turn."""
         self.in_turn = True
         self.turns += 1
+        self.now = self.monotonic()
+
+    def run_turn(self) -> None:
+        """Run what is runnable for up to `TURN_S`, then let the event loop in."""
         loop = self.loop
-        now = self.now = self.monotonic()
+        now = self.now
         until = now + TURN_S
         leap = self.leap
         if leap is not None:
             self.leaps = LEAPS
             until = FOREVER  # of virtual time none passes while something is runnable
-        if not self.is_watched:
-            self.ports.woken()
         try:
+            if not self.is_watched:
+                self.ports.woken()
             if self.shuffle is not None:
                 self.turn_shuffled()
                 return
@@ -1508,22 +1516,16 @@ class Scheduler:
             if not waiter.queued and not waiter.ended:
                 waiter.queued = True
                 self.append(waiter)
-        gather = ask.gather
-        if gather is not None:
-            ask.gather = None
-            gather.missing -= 1
-            if gather.missing == 0:
-                self.gathered(gather)
+        listener = ask.listener
+        if listener is not None:
+            ask.listener = None
+            listener.ended(ask)
         rare = ask.rare
         if rare is not None:
-            self.tell_waiters(ask, rare)
+            self.call_back(ask, rare)
 
-    def tell_waiters(self, ask: Ask, rare: Rare) -> None:
-        """Call who waits for an ask by other means than a handler's await."""
-        direct = rare.direct
-        if direct is not None:
-            rare.direct = None
-            direct(ask)
+    def call_back(self, ask: Ask, rare: Rare) -> None:
+        """Call who waits for an ask as for a future."""
         callbacks = rare.callbacks
         if callbacks is not None:
             rare.callbacks = None

@@ -339,8 +339,8 @@ class Speaking(Finding):
                 message.origin = sender
                 self.scheduler.tell_inside(message)
             return
-        cell, verb, kwargs, _ = self.wires.parts(to, type, payload)
-        message = Message(cell, verb, KEYWORDS, kwargs)
+        cell, verb, shape, args, _ = self.wires.parts(to, type, payload)
+        message = Message(cell, verb, shape, args)
         message.own_id = message_id
         message.origin = sender
         self.scheduler.tell_inside(message)
@@ -357,26 +357,19 @@ class Speaking(Finding):
     ) -> Ask | None:
         """Send for a client: `callback(True, None)` once the message is queued or journalled."""
         try:
-            cell, verb, kwargs, _ = self.wires.parts(to, type, payload)
+            cell, verb, shape, args, _ = self.wires.parts(to, type, payload)
         except Dan9Error as error:
             callback(False, to_form(error, message=type))
             return None
         ticket = Ask(cell, verb, KEYWORDS, {}, _timeout(timeout_s))
-        message = Message(cell, verb, KEYWORDS, kwargs)
+        message = Message(cell, verb, shape, args)
         message.own_id = message_id
         message.origin = sender
         ticket.carries = message
         self.scheduler.submit_carried(ticket)
-
-        def answer(done: Ask) -> None:
-            error = done.exception()
-            if error is None:
-                callback(True, None)
-            else:
-                callback(False, to_form(error, address=cell.address, message=type))
-
+        reply = CallbackReply(callback)
         if ticket.done():
-            answer(ticket)
+            reply.ended(ticket)
             return None
-        ticket.direct = answer
+        ticket.listener = reply
         return ticket

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i32, mypyc_attr
 
 from dan9.base.address import SCHEME
+from dan9.base.binding import NOTHING
 from dan9.base.errors import Dan9Error, to_form
 from dan9.base.forms import wire_of
-from dan9.kernel.message import ANSWERED, FOREVER, KEYWORDS, Ask
+from dan9.kernel.message import ANSWERED, FOREVER, KEYWORDS, NO_ARGS, ONE_ARG, Ask, Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,21 +50,18 @@ class _Way:
         self.wire: Take | None = verb.signature.reply.wire
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
-class WireReply:
+@mypyc_attr(acyclic=True)
+class WireReply(Listener):
     """Takes the end of an ask to a wire, in wire form, once."""
 
     def __init__(self) -> None:
         self.wire: Take | None = None
 
     def answer(self, ok: bool, value: Any) -> None:
-        """Take True and the reply, or False and the error form.
-
-        A turn is under way: it must not raise.
-        """
+        """Take True and the reply, or False and the error form."""
         raise NotImplementedError
 
-    def __call__(self, ask: Ask) -> None:
+    def ended(self, ask: Ask) -> None:
         """Hear of the ask's end from the kernel."""
         if ask.state == ANSWERED:
             value = ask.result_
@@ -121,8 +119,10 @@ class Wires:
 
     def parts(
         self, to: str, type_: str, payload: dict[str, Any]
-    ) -> tuple[Cell, Verb, object, Take | None]:
-        """Return the receiver, the verb, the checked payload and what converts the reply.
+    ) -> tuple[Cell, Verb, i32, object, Take | None]:
+        """Return the receiver, the verb, the checked arguments and what converts the reply.
+
+        Arguments are as a message has them: their shape, and one object.
 
         Raises:
             Refused: BadAddress, UnknownDaemon, UnknownMessage, BadPayload.
@@ -138,7 +138,12 @@ class Wires:
                 else:
                     is_there = cell.home.names.get(cell.name) is cell
                 if is_there:
-                    return cell, way.verb, way.binding.bind(payload), way.wire
+                    # Most messages have one key or none: they need no dict, and no call by names.
+                    value = way.binding.alone(payload)
+                    if value is not NOTHING:
+                        return cell, way.verb, ONE_ARG, value, way.wire
+                    checked = way.binding.bind(payload)
+                    return cell, way.verb, KEYWORDS if checked else NO_ARGS, checked, way.wire
                 del ways[type_]
                 self.kept -= 1
         cell, verb, checked = self.find(to, type_, payload)
@@ -153,17 +158,18 @@ class Wires:
             way = _Way(cell, verb, not to.startswith(SCHEME), registry.serial, registry.count)
             self.ways.setdefault(to, {})[type_] = way
             self.kept += 1
-        return cell, verb, checked, wire
+        return cell, verb, KEYWORDS, checked, wire
 
     def hold(self) -> None:
-        """Let no turn be scheduled: `turn` follows at once, and a second would find nothing.
+        """Begin a turn for what is handed over until `turn`.
 
         Not if somebody waits for a turn already: who asks gets in line, or every piece
         from every client would make a turn of its own before the loop hears anybody else.
         """
         scheduler = self.scheduler
-        self.is_held = not scheduler.wanted
-        scheduler.wanted = True
+        self.is_held = not scheduler.wanted and not scheduler.in_turn
+        if self.is_held:
+            scheduler.begin_turn()
 
     def ask(
         self,
@@ -190,22 +196,22 @@ class Wires:
             What `cancel()` may be called on; None if the answer was given already.
         """
         try:
-            cell, verb, checked, reply.wire = self.parts(to, type_, payload)
+            cell, verb, shape, args, reply.wire = self.parts(to, type_, payload)
         except Dan9Error as error:
             reply.answer(False, to_form(error, message=type_))
             return None
-        ask = Ask(cell, verb, KEYWORDS, checked, FOREVER if timeout_s is None else timeout_s)
+        ask = Ask(cell, verb, shape, args, FOREVER if timeout_s is None else timeout_s)
         if message_id is not None:
             ask.own_id = message_id
         ask.origin = sender
         self.scheduler.submit(ask)
         if ask.state >= ANSWERED:
-            reply(ask)
+            reply.ended(ask)
             return None
-        ask.direct = reply
+        ask.listener = reply
         return ask
 
     def turn(self) -> None:
         """Let the node work on what was handed over since `hold`, for a millisecond or so."""
         if self.is_held:
-            self.scheduler.turn()
+            self.scheduler.run_turn()
