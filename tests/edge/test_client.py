@@ -380,18 +380,18 @@ def test_a_slow_answer_is_waited_for_while_the_node_lives(
         found = await asyncio.to_thread(connect, edge.path)
         asking = asyncio.create_task(asyncio.to_thread(found.ask, "x", "hang", timeout_s=None))
         await edge.node.has_hanging()
-        (connection,) = edge.server._connections
         alive = asyncio.Event()
-        take = connection._take
+        loop = asyncio.get_running_loop()
+        write = found._write
 
-        def counting(body: bytes) -> None:
+        def counting(pieces: list[bytes]) -> None:
             nonlocal pings
             pings += 1
-            take(body)
+            write(pieces)
             if pings == 5:
-                alive.set()
+                loop.call_soon_threadsafe(alive.set)
 
-        connection._take = counting
+        found._write = counting  # type: ignore[method-assign]
         await alive.wait()
         edge.node.pending[0].callback(True, "at last")
         assert await asking == "at last"

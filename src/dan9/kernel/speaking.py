@@ -318,7 +318,8 @@ class Speaking(Finding):
         Returns what `cancel()` may be called on; None if the answer was given already.
         """
         reply = CallbackReply(callback)
-        return self.wires.ask(sender, to, type, payload, reply, timeout_s, message_id)
+        ask: Ask | None = self.wires.ask(sender, to, type, payload, reply, timeout_s, message_id)
+        return ask
 
     def wire_tell(
         self,

@@ -180,7 +180,7 @@ class Wires:
         reply: WireReply,
         timeout_s: float | None = -1.0,
         message_id: str | None = None,
-    ) -> Ask | None:
+    ) -> Any:  # an Ask; a fake has something else that can be cancelled
         """Ask for a client.
 
         Args:
