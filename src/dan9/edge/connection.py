@@ -31,6 +31,7 @@ from dan9.edge.protocol import (
     Request,
     Welcome,
 )
+from dan9.edge.usual import read_ask
 from dan9.kernel.wires import WireReply, Wires
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ _hello: Final[Any] = msgspec.msgpack.Decoder(Hello).decode
 _request: Final[Any] = msgspec.msgpack.Decoder(Request).decode
 _anything: Final[Any] = msgspec.msgpack.Decoder().decode
 # What is final is no look-up in a dict at each use.
+_read_ask: Final[Any] = read_ask
 _fields: Final[Any] = astuple
-_answer: Final[Any] = Answer
 _READ_ERRORS: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 _WRITE_ERRORS: Final = (TypeError, ValueError, OverflowError, RecursionError, WireError)
 _LINGER_S: Final = 1.0  # how long a refused peer has to read why
@@ -98,6 +99,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader(self._limits.max_frame_bytes)
         self._transport: asyncio.Transport | None = None
+        self._write: Any = None  # the transport's: to look it up for each frame takes time
         self._visit: Visit | None = None
         self._admission: asyncio.Task[None] | None = None
         self._early: list[bytes | bytearray] = []
@@ -121,6 +123,7 @@ class Connection:
         """Take the connection, if it is this user's."""
         transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
         self._transport = transport
+        self._write = transport.write
         transport.set_write_buffer_limits(high=self._limits.pause_bytes)
         refusal = self._server.meet(self, transport)
         if refusal is not None:
@@ -179,6 +182,7 @@ class Connection:
         del exc  # whichever end it was, nobody is there to be told
         self._is_ending = True
         self._transport = None
+        self._write = None
         if self._watch is not None:
             self._watch.cancel()
         self._give_up()
@@ -216,6 +220,10 @@ class Connection:
             elif not self._is_ending:
                 self._greet(body)
             return
+        usual: tuple[Any, ...] | None = _read_ask(body)
+        if usual is not None and usual[0] not in self._open:
+            self._ask(usual[0], usual[1], usual[2], usual[3], None)
+            return
         try:
             request: Request = _request(body)
         except _READ_ERRORS as error:
@@ -225,18 +233,11 @@ class Connection:
         fields: tuple[Any, ...] = _fields(request)
         kind: str = fields[0]
         if kind == "ask":
-            number: Any = fields[1]
+            number = fields[1]
             if number is None or fields[5] is not None or number in self._open:
                 self._begin(request)
-                return
-            # The usual ask, without the detours: this is the hot path.
-            self._open[number] = pending = Pending(self, number)
-            try:
-                pending.handle = self._wires.ask(
-                    self._address, fields[2], fields[3], fields[4], pending, -1.0, fields[6]
-                )
-            except Exception as error:  # see _begin
-                pending.answer(False, to_form(error))
+            else:
+                self._ask(number, fields[2], fields[3], fields[4], fields[6])
         elif kind == "tell":
             self._tell(request)
         elif kind == "ack":
@@ -258,6 +259,16 @@ class Connection:
                     at="kind",
                 ),
             )
+
+    def _ask(self, number: Any, to: Any, type_: Any, payload: Any, message_id: str | None) -> None:
+        """Ask without the detours of `_begin`: this is the hot path."""
+        self._open[number] = pending = Pending(self, number)
+        try:
+            pending.handle = self._wires.ask(
+                self._address, to, type_, payload, pending, -1.0, message_id
+            )
+        except Exception as error:  # see _begin
+            pending.answer(False, to_form(error))
 
     def _greet(self, body: bytes | bytearray) -> None:
         try:
@@ -389,11 +400,10 @@ class Connection:
         """Answer a request; the node's side of `Pending`."""
         del self._open[number]
         if ok:
-            answer = _answer(number, value)
             try:
-                self._out.add(answer, self._max_frame_bytes)
+                self._out.answer(number, value, self._max_frame_bytes)
             except _WRITE_ERRORS:
-                self._say(answer)  # which says why not
+                self._say(Answer(number, value))  # which says why not
             if not self._is_flushing:
                 if self._open:  # more answers may follow in this turn of the loop
                     self._is_flushing = True
@@ -437,7 +447,7 @@ class Connection:
         if transport is None or self._is_ending:
             return  # too late: the last word has been said
         for piece in pieces:
-            transport.write(piece)
+            self._write(piece)
         if self._is_full and transport.get_write_buffer_size() > self._limits.unsent_bytes:
             self._cut(f"did not read: {transport.get_write_buffer_size()} bytes were waiting")
 

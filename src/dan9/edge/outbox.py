@@ -7,13 +7,18 @@ from typing import Any, Final, final
 import msgspec
 
 from dan9.base.errors import WireError
+from dan9.edge.usual import answer_head
 
 __all__ = ["Outbox"]
 
 LARGE: Final = 32 * 1024
 """Longer bodies are written as they are; others are cheaper copied."""
 
+HEAD: Final = 32
+"""Room for what stands before a body."""
+
 _encode: Final[Any] = msgspec.msgpack.Encoder().encode
+_answer_head: Final[Any] = answer_head  # what is final is no look-up at each use
 
 
 @final
@@ -41,20 +46,28 @@ class Outbox:
         # Bytes put together: msgspec's encode_into a growing bytearray took three
         # times as long for small frames.
         body: bytes = _encode(message)
-        length = len(body)
-        if length > max_frame_bytes:
+        self._put(len(body).to_bytes(4, "big"), body, max_frame_bytes)
+
+    def answer(self, number: Any, value: object, max_frame_bytes: int) -> None:
+        """Append the frame of the good end of a request; raises as `add`."""
+        body: bytes = _encode(value)
+        self._put(_answer_head(number, len(body)), body, max_frame_bytes)
+
+    def _put(self, head: bytes, body: bytes, max_frame_bytes: int) -> None:
+        size = len(head) + len(body)
+        if size - 4 > max_frame_bytes:
             raise WireError(
-                f"a message of {length} bytes is over the limit of {max_frame_bytes} for one frame",
+                f"a message of {size - 4} bytes is over the limit of {max_frame_bytes} "
+                "for one frame",
                 hint="send it in parts, as filesystem's open and read-chunk do",
             )
-        header = length.to_bytes(4, "big")
-        if length > LARGE:
+        if len(body) > LARGE:
             self._has_large = True
-            self._pieces.append(header)
+            self._pieces.append(head)
             self._pieces.append(body)
         else:
-            self._pieces.append(header + body)
-        self.size += length + 4
+            self._pieces.append(head + body)
+        self.size += size
 
     def take(self) -> list[bytes]:
         """Empty it; return what to write, in order. Large bodies are not copied."""
@@ -67,7 +80,7 @@ class Outbox:
         out: list[bytes] = []
         small: list[bytes] = []
         for piece in pieces:
-            if len(piece) > LARGE + 4:
+            if len(piece) > LARGE + HEAD:
                 out.append(b"".join(small))
                 out.append(piece)
                 small = []

@@ -6,16 +6,13 @@ mypyc makes); where it is not, they are plain Python (`plain.py`). Both keep one
 
 from __future__ import annotations
 
-from importlib.machinery import ExtensionFileLoader
-from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING
 
+from dan9.base.linked import load
 from dan9.kernel import bound
 from dan9.kernel.hand import Hand
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from dan9.kernel.plain import Bound, Carrier
 
 __all__ = ["Bound", "Carrier", "CoroutineHand"]
@@ -31,20 +28,9 @@ class CoroutineHand(Hand):
     __slots__ = () if hasattr(Hand, "__weakref__") else ("__weakref__",)
 
 
-def _load() -> ModuleType:
-    """Import the module that is linked into mypyc's library beside all others (PEP 489)."""
-    import dan9_kernel__mypyc as library  # type: ignore[import-not-found]
-
-    name = "dan9.kernel._native"
-    loader = ExtensionFileLoader(name, library.__file__)
-    spec = spec_from_file_location(name, library.__file__, loader=loader)
-    assert spec is not None
-    return module_from_spec(spec)
-
-
 if not TYPE_CHECKING:
     if bound.__file__.endswith(".py"):
         from dan9.kernel.plain import Bound, Carrier
     else:
-        _library = _load()
+        _library = load("dan9.kernel._native")
         Bound, Carrier = _library.Bound, _library.Carrier
