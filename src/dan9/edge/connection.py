@@ -221,8 +221,7 @@ class Connection:
                 self._greet(body)
             return
         usual: tuple[Any, ...] | None = _read_ask(body)
-        if usual is not None and usual[0] not in self._open:
-            self._ask(usual[0], usual[1], usual[2], usual[3], None)
+        if usual is not None and self._ask(usual[0], usual[1], usual[2], usual[3], None):
             return
         try:
             request: Request = _request(body)
@@ -234,10 +233,9 @@ class Connection:
         kind: str = fields[0]
         if kind == "ask":
             number = fields[1]
-            if number is None or fields[5] is not None or number in self._open:
+            is_usual = number is not None and fields[5] is None
+            if not is_usual or not self._ask(number, fields[2], fields[3], fields[4], fields[6]):
                 self._begin(request)
-            else:
-                self._ask(number, fields[2], fields[3], fields[4], fields[6])
         elif kind == "tell":
             self._tell(request)
         elif kind == "ack":
@@ -260,15 +258,18 @@ class Connection:
                 ),
             )
 
-    def _ask(self, number: Any, to: Any, type_: Any, payload: Any, message_id: str | None) -> None:
-        """Ask without the detours of `_begin`: this is the hot path."""
-        self._open[number] = pending = Pending(self, number)
+    def _ask(self, number: Any, to: Any, type_: Any, payload: Any, message_id: str | None) -> bool:
+        """Ask without the detours of `_begin`, the hot path; False if the number is in use."""
+        pending = Pending(self, number)
+        if self._open.setdefault(number, pending) is not pending:
+            return False
         try:
             pending.handle = self._wires.ask(
                 self._address, to, type_, payload, pending, -1.0, message_id
             )
         except Exception as error:  # see _begin
             pending.answer(False, to_form(error))
+        return True
 
     def _greet(self, body: bytes | bytearray) -> None:
         try:

@@ -59,6 +59,24 @@ read_span(Input *input, const unsigned char **start, Py_ssize_t *size)
     return 1;
 }
 
+/* Make a text. Most are ASCII, which needs no decoder. */
+static PyObject *
+make_text(const unsigned char *start, Py_ssize_t size)
+{
+    unsigned char bits = 0;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        bits |= start[i];
+    }
+    if (bits & 0x80) {
+        return PyUnicode_DecodeUTF8((const char *)start, size, NULL);
+    }
+    PyObject *text = PyUnicode_New(size, 127);
+    if (text != NULL) {
+        memcpy(PyUnicode_DATA(text), start, size);
+    }
+    return text;
+}
+
 /* Read a text that is likely to come again: kept, its hash is known and a dict finds it at once. */
 static PyObject *
 read_name(Input *input)
@@ -69,7 +87,7 @@ read_name(Input *input)
         return NULL;
     }
     if (size > LONGEST_KEPT) {
-        return PyUnicode_DecodeUTF8((const char *)start, size, NULL);
+        return make_text(start, size);
     }
     uint32_t hash = 2166136261u; /* FNV-1a */
     for (Py_ssize_t i = 0; i < size; i++) {
@@ -80,7 +98,7 @@ read_name(Input *input)
         memcmp(PyUnicode_DATA(*place), start, size) == 0) {
         return Py_NewRef(*place);
     }
-    PyObject *text = PyUnicode_DecodeUTF8((const char *)start, size, NULL);
+    PyObject *text = make_text(start, size);
     if (text != NULL && PyUnicode_IS_ASCII(text)) { /* one byte a character */
         Py_XSETREF(*place, Py_NewRef(text));
     }
@@ -99,9 +117,7 @@ read_value(Input *input)
     Py_ssize_t size;
     uint64_t number;
     if ((tag & 0xe0) == 0xa0 || (tag >= 0xd9 && tag <= 0xdb)) {
-        return read_span(input, &start, &size)
-                   ? PyUnicode_DecodeUTF8((const char *)start, size, NULL)
-                   : NULL;
+        return read_span(input, &start, &size) ? make_text(start, size) : NULL;
     }
     input->at++;
     if (tag <= 0x7f || tag >= 0xe0) {

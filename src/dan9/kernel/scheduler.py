@@ -465,12 +465,16 @@ class Scheduler:
             function(*arguments)
 
     def submit(self, ask: Ask) -> None:
-        """Send an ask: stamp it, give it a deadline, refuse a cycle, queue it."""
+        """Send an ask from wherever it is awaited."""
         if len(_THREADS) > 1 and _IDENTITY() != self.thread:
             raise RuntimeError(
                 "an ask was awaited in another thread than its system's; use tell, "
                 "or dan9.connect() for a client that blocks"
             )
+        self.submit_inside(ask)
+
+    def submit_inside(self, ask: Ask) -> None:
+        """Send an ask on the loop: stamp it, give it a deadline, refuse a cycle, queue it."""
         parent = self.current
         if parent is None or (parent.rare is not None and parent.rare.trace is not None):
             if parent is None and ask.origin is None:  # a wire's is nobody's child

@@ -204,7 +204,7 @@ class Wires:
         if message_id is not None:
             ask.own_id = message_id
         ask.origin = sender
-        self.scheduler.submit(ask)
+        self.scheduler.submit_inside(ask)
         if ask.state >= ANSWERED:
             reply.ended(ask)
             return None
