@@ -110,3 +110,52 @@ def test_ways_have_an_end() -> None:
             assert world.wires.kept == 2
 
     run(main)
+
+
+class Picky(Daemon):
+    @on
+    def first(self, max_size: float, unit: str = "b", *, is_exact: bool = False) -> str:
+        return f"{max_size!r} {unit} {is_exact}"
+
+    @on
+    def both(self, left: int, right: int) -> int:
+        return left - right
+
+    @on
+    def named(self, *, only: int = 1) -> int:
+        return only
+
+    @on
+    def rest(self, path: str = "", **fields: int) -> str:
+        return f"{path} {fields}"
+
+
+def test_a_kept_way_takes_every_payload_as_the_first_time() -> None:
+    """By position or by names: what a payload means does not depend on how often it came."""
+    said: list[tuple[str, dict[str, Any], Any]] = [
+        ("first", {"max_size": 2}, "2.0 b False"),  # converted, as an int is where a float is due
+        ("first", {"max-size": 2.5}, "2.5 b False"),
+        ("first", {"max_size": 1.0, "unit": "k", "is-exact": True}, "1.0 k True"),
+        ("first", {"unit": "k"}, "bad-payload"),
+        ("first", {"max_size": "much"}, "bad-payload"),
+        ("first", {"least": 1.0}, "bad-payload"),
+        ("first", {}, "bad-payload"),
+        ("both", {"left": 1}, "bad-payload"),
+        ("both", {"right": 1, "left": 3}, 2),
+        ("named", {"only": 4}, 4),
+        ("named", {}, 1),
+        ("rest", {"path": "a"}, "a {}"),
+        ("rest", {"size": 7}, " {'size': 7}"),
+        ("rest", {}, " {}"),
+    ]
+
+    async def main() -> None:
+        async with system(seed=0) as world:
+            await world.spawn(Picky, "p")
+            for type_, payload, expected in said:
+                for _ in range(2):
+                    ok, value = await told(world, "p", type_, **payload)
+                    found = value if ok else value["error"]["code"]
+                    assert found == expected, (type_, payload)
+
+    run(main)

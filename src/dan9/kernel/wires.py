@@ -49,6 +49,15 @@ class _Way:
         self.binding: Binding = verb.signature.binding
         self.wire: Take | None = verb.signature.reply.wire
 
+    def take(self, payload: dict[str, Any]) -> tuple[i32, object]:
+        """Return the checked arguments as a message has them: their shape, and one object."""
+        # Most messages have one key or none: they need no dict, and no call by names.
+        value = self.binding.alone(payload)
+        if value is not NOTHING:
+            return ONE_ARG, value
+        checked = self.binding.bind(payload)
+        return KEYWORDS if checked else NO_ARGS, checked
+
 
 @mypyc_attr(acyclic=True)
 class WireReply(Listener):
@@ -122,7 +131,7 @@ class Wires:
     ) -> tuple[Cell, Verb, i32, object, Take | None]:
         """Return the receiver, the verb, the checked arguments and what converts the reply.
 
-        Arguments are as a message has them: their shape, and one object.
+        Arguments are as a message has them.
 
         Raises:
             Refused: BadAddress, UnknownDaemon, UnknownMessage, BadPayload.
@@ -138,12 +147,8 @@ class Wires:
                 else:
                     is_there = cell.home.names.get(cell.name) is cell
                 if is_there:
-                    # Most messages have one key or none: they need no dict, and no call by names.
-                    value = way.binding.alone(payload)
-                    if value is not NOTHING:
-                        return cell, way.verb, ONE_ARG, value, way.wire
-                    checked = way.binding.bind(payload)
-                    return cell, way.verb, KEYWORDS if checked else NO_ARGS, checked, way.wire
+                    shape, args = way.take(payload)
+                    return cell, way.verb, shape, args, way.wire
                 del ways[type_]
                 self.kept -= 1
         cell, verb, checked = self.find(to, type_, payload)
@@ -158,6 +163,8 @@ class Wires:
             way = _Way(cell, verb, not to.startswith(SCHEME), registry.serial, registry.count)
             self.ways.setdefault(to, {})[type_] = way
             self.kept += 1
+            shape, args = way.take(payload)
+            return cell, verb, shape, args, wire
         return cell, verb, KEYWORDS, checked, wire
 
     def hold(self) -> None:
