@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dan9 import Daemon, System, VirtualClock, on
+from dan9.kernel.wires import CallbackReply
 
 KINDS = ("plain", "brief", "yielding", "concurrent")
 
@@ -111,8 +112,8 @@ def test_what_an_askers_callback_raises_does_not_stop_the_daemon():
     """The loop hears of the error; what waits in the mailbox, and what comes later, is handled."""
     heard = []
 
-    def raising(ask):
-        raise LookupError(ask.verb.type)
+    def raising(ok, value):
+        raise LookupError("plain")
 
     async def main():
         asyncio.get_running_loop().set_exception_handler(
@@ -121,7 +122,7 @@ def test_what_an_askers_callback_raises_does_not_stop_the_daemon():
         async with System("own", daemons="none", socket=False, seed=0, clock=clock) as system:
             ref = await system.spawn(Teller, "teller")
             ask = ref.plain(0)
-            ask.direct = raising
+            ask.listener = CallbackReply(raising)
             ask.begin()
             for _ in range(40):
                 ref.plain.tell(0)
