@@ -503,7 +503,12 @@ class Scheduler:
             ask.parent = parent
             asker = parent.cell
             holder = asker.hand
-            if holder is not None and holder.message is parent and self.closes_cycle(ask, asker):
+            if (
+                holder is not None
+                and holder.message is parent
+                and (ask.cell.hand is not None or ask.cell is asker)  # who is idle closes none
+                and self.closes_cycle(ask, asker)
+            ):
                 ask.state = FAILED
                 ask.result_ = self.cycle_error(ask, asker)
                 return
