@@ -8,13 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from dan9.base import frame
 from dan9.base.frame import FrameReader
+from dan9.base.linked import IS_COMPILED
 from dan9.edge.outbox import Outbox
 from dan9.edge.protocol import Answer, Request, decode_from_node
 from dan9.edge.usual import answer_head, read_ask
 
-IS_COMPILED = not frame.__file__.endswith(".py")
 encode = msgspec.msgpack.encode
 PAYLOADS: list[dict[str, Any]] = [
     {},

@@ -6,10 +6,15 @@ from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING
 
+from dan9.base import frame
+
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["load"]
+__all__ = ["IS_COMPILED", "load"]
+
+IS_COMPILED = not frame.__file__.endswith(".py")
+"""True where mypyc's library is in use: all of it is, or nothing."""
 
 
 def load(name: str) -> ModuleType:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dan9.base import frame
 from dan9.base.frame import HEADER
-from dan9.base.linked import load
+from dan9.base.linked import IS_COMPILED, load
 
 __all__ = ["answer_head", "read_ask"]
 
@@ -36,6 +35,6 @@ def answer_head(number: int, size: int) -> bytes:
     return HEADER.pack(len(head) + size) + head
 
 
-if not TYPE_CHECKING and not frame.__file__.endswith(".py"):
+if not TYPE_CHECKING and IS_COMPILED:
     _library = load("dan9.edge._usual")
     read_ask, answer_head = _library.read_ask, _library.answer_head

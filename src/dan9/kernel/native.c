@@ -208,7 +208,7 @@ static PyTypeObject Bound_type = {
     .tp_members = Bound_members,
 };
 
-/* -- Carrier: carries a hand's coroutines to their ends, one after another -------------------------------- */
+/* -- Carrier: carries a hand's coroutines to their ends, one after another ------------------ */
 
 typedef struct {
     PyObject_HEAD
@@ -220,6 +220,21 @@ typedef struct {
 } Carrier;
 
 typedef dan9___kernel___hand___HandObject Hand;
+
+/* Take the exception that is raised, whole. A new reference. */
+static PyObject *
+take_error(void)
+{
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
+    if (trace != NULL) {
+        PyException_SetTraceback(error, trace);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(trace);
+    return error;
+}
 
 /* Note that a coroutine has ended: its outcome, and whether it changed a context variable. */
 static PyObject *
@@ -239,26 +254,22 @@ note_end(Carrier *self, PyObject **outcome, PyObject *value)
     return Py_NewRef(ended);
 }
 
-/* Say what a step came to: what was yielded, or `ended` with the outcome in the hand. */
+/* Leave the context; return what was yielded, or `ended` with the outcome in the hand. */
 static PyObject *
-outcome(Carrier *self, PySendResult status, PyObject *result)
+leave(Carrier *self, PySendResult status, PyObject *result)
 {
     Hand *hand = (Hand *)self->hand;
+    if (PyContext_Exit(self->context) < 0) {
+        Py_CLEAR(result);
+        status = PYGEN_ERROR;
+    }
     if (status == PYGEN_RETURN) {
         return note_end(self, &hand->_result_, result);
     }
     if (status == PYGEN_NEXT) {
         return result;
     }
-    PyObject *type, *error, *trace;
-    PyErr_Fetch(&type, &error, &trace);
-    PyErr_NormalizeException(&type, &error, &trace);
-    if (trace != NULL) {
-        PyException_SetTraceback(error, trace);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(trace);
-    return note_end(self, &hand->_error, error);
+    return note_end(self, &hand->_error, take_error());
 }
 
 /* Begin with the coroutine that is sent, or go on with the value that is. */
@@ -281,12 +292,8 @@ Carrier_call(PyObject *callable, PyObject *const *args, size_t flags, PyObject *
         return NULL;
     }
     PySendResult status = PyIter_Send(coroutine, sent, &result);
-    if (PyContext_Exit(self->context) < 0) {
-        Py_CLEAR(result);
-        status = PYGEN_ERROR;
-    }
     Py_DECREF(coroutine);
-    return outcome(self, status, result);
+    return leave(self, status, result);
 }
 
 static PyObject *
@@ -305,22 +312,14 @@ Carrier_throw(Carrier *self, PyObject *error)
     if (result == NULL) {
         status = PYGEN_ERROR;
         if (PyErr_ExceptionMatches(PyExc_StopIteration)) {
-            PyObject *type, *stop, *trace;
-            PyErr_Fetch(&type, &stop, &trace);
-            PyErr_NormalizeException(&type, &stop, &trace);
+            PyObject *stop = take_error();
             result = Py_NewRef(((PyStopIterationObject *)stop)->value);
             status = PYGEN_RETURN;
-            Py_XDECREF(type);
-            Py_XDECREF(stop);
-            Py_XDECREF(trace);
+            Py_DECREF(stop);
         }
     }
-    if (PyContext_Exit(self->context) < 0) {
-        Py_CLEAR(result);
-        status = PYGEN_ERROR;
-    }
     Py_DECREF(coroutine);
-    return outcome(self, status, result);
+    return leave(self, status, result);
 }
 
 static PyObject *

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dan9.base.linked import load
-from dan9.kernel import bound
+from dan9.base.linked import IS_COMPILED, load
 from dan9.kernel.hand import Hand
 
 if TYPE_CHECKING:
@@ -29,8 +28,10 @@ class CoroutineHand(Hand):
 
 
 if not TYPE_CHECKING:
-    if bound.__file__.endswith(".py"):
-        from dan9.kernel.plain import Bound, Carrier
-    else:
+    if IS_COMPILED:
+        import dan9.kernel.bound  # noqa: F401 - it calls what is defined there
+
         _library = load("dan9.kernel._native")
         Bound, Carrier = _library.Bound, _library.Carrier
+    else:
+        from dan9.kernel.plain import Bound, Carrier

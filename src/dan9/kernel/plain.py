@@ -41,6 +41,8 @@ class Bound:
 
     __slots__ = ("cell", "timeout_s", "verb")
 
+    # Here `bound.ask` and `bound.tell` are written out: uncompiled, a call more is felt.
+
     def __init__(self, cell: Cell, verb: Verb, timeout_s: float = -1.0) -> None:
         self.cell = cell
         self.verb = verb

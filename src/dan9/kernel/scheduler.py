@@ -569,9 +569,7 @@ class Scheduler:
         """True if the receiver waits, through daemons that all block, for the asker."""
         if ask.cell is asker:
             return ask.verb.concurrent == 1 and ask.verb.kind == ORDINARY
-        if ask.cell.waits is None or ask.verb.kind == CONTROL:
-            return False
-        return self.reaches(ask.cell, asker, 0)
+        return ask.verb.kind != CONTROL and self.reaches(ask.cell, asker, 0)
 
     def reaches(self, cell: Cell, goal: Cell, depth: int) -> bool:
         """Follow who waits on whom."""
