@@ -163,8 +163,6 @@ class Wires:
             way = _Way(cell, verb, not to.startswith(SCHEME), registry.serial, registry.count)
             self.ways.setdefault(to, {})[type_] = way
             self.kept += 1
-            shape, args = way.take(payload)
-            return cell, verb, shape, args, wire
         return cell, verb, KEYWORDS, checked, wire
 
     def hold(self) -> None:
