@@ -63,7 +63,6 @@ class Core:
     _event_kinds: dict[int, tuple[type[Event], ...]]
     _listening: dict[type[Event], tuple[Callable[[Event], None], ...]]
     slow_steps: deque[SlowStep]
-    _is_quiet: bool
     _numbers: int
     _foreign_verbs: dict[str, Verb]
     _changed_at: dict[Cell, tuple[int, ...]]

@@ -53,6 +53,7 @@ from dan9.kernel.ref import Ref
 from dan9.kernel.registry import Registry
 from dan9.kernel.repeat import CronRepeater, Repeater
 from dan9.kernel.scheduler import Ports, Scheduler
+from dan9.kernel.spawning import spawning
 from dan9.kernel.speaking import Speaking
 from dan9.kernel.state import State
 from dan9.kernel.supervisor import ChildSpec, Supervision, Supervisor
@@ -69,7 +70,7 @@ __all__ = ["System", "current_message", "gather"]
 
 D = TypeVar("D", bound=Daemon)
 
-_QUICK_OPTIONS = {"group", "supervisor"}
+_PLAIN_OPTIONS = {"group", "supervisor"}
 """What a spawn may say and still be a mere allocation."""
 
 _LIVE: list[System] = []
@@ -239,7 +240,6 @@ class System(Speaking, Watching, Insight):
         self.slow_steps: deque[SlowStep] = deque(maxlen=100)
         self.host: object = None  # boot keeps what it needs to end here
         self.watchdog = Watchdog(self)
-        self._is_quiet = False  # no events, taps, hooks or store: spawning may take the short way
         self._numbers = 0
         self._foreign_verbs: dict[str, Verb] = {}
         self._changed_at: dict[Cell, tuple[int, ...]] = {}
@@ -393,13 +393,13 @@ class System(Speaking, Watching, Insight):
         config_: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Ref: ...
-    async def spawn(
+    def spawn(
         self,
         cls: type[D] | Callable[..., Coroutine[Any, Any, Any]],
         name: str,
         config_: Mapping[str, Any] | None = None,
         **options: Any,
-    ) -> D | Ref:
+    ) -> Coroutine[Any, Any, D | Ref]:
         """Make a daemon, start it, and return a ref when it is ready.
 
         Args:
@@ -424,19 +424,28 @@ class System(Speaking, Watching, Insight):
             BadConfig: A configuration that the class does not have or that does not fit.
             DaemonFailed: Its `on_start` raised; the name is free again.
         """
-        if self._is_quiet and not config_ and (not options or options.keys() <= _QUICK_OPTIONS):
-            behaviour = getattr(cls, "_d9_behaviour", None)
-            group, supervisor = "default", None
-            if options:
-                group = options.get("group", "default")
-                supervisor = options.get("supervisor")
-            if behaviour is not None and (supervisor is None or isinstance(supervisor, Cell)):
-                ref = self.registry.quick(behaviour, cls, group, name, Ref)  # type: ignore[arg-type]
-                if ref is not None:
-                    if supervisor is not None:
-                        self._place(ref._d9_cell, supervisor)  # type: ignore[attr-defined]
-                    return ref  # type: ignore[return-value]
-        return await self._spawn(cls, name, config_, **options)
+        if not config_:
+            if not options:
+                return spawning(self, self.registry, cls, "default", name)
+            if options.keys() <= _PLAIN_OPTIONS:
+                return self._spawn_child(cls, name, **options)
+        return self._spawn(cls, name, config_, **options)
+
+    async def _spawn_child(
+        self,
+        cls: type[D] | Callable[..., Coroutine[Any, Any, Any]],
+        name: str,
+        *,
+        group: str = "default",
+        supervisor: object = None,
+    ) -> D | Ref:
+        """Spawn with nothing but a place."""
+        if supervisor is not None and not (self.registry.is_quiet and isinstance(supervisor, Cell)):
+            return await self._spawn(cls, name, None, group=group, supervisor=supervisor)
+        ref: Ref = await spawning(self, self.registry, cls, group, name)
+        if supervisor is not None:
+            self._place(ref._d9_cell, supervisor)
+        return ref
 
     async def _spawn(
         self,

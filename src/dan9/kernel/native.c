@@ -1,9 +1,11 @@
-/* The two things of the kernel's hot path that mypyc cannot say.
+/* The three things of the kernel's hot path that mypyc cannot say.
  *
  * Bound    arguments without a dict: a compiled method that takes keywords makes and frees a
  *          dict for them at every call, also where there are none.
  * Carrier  a coroutine's step without StopIteration: PyIter_Send says that a coroutine has
  *          ended and what its value is; Python, compiled or not, has to raise and catch.
+ * spawning a coroutine without a frame, for what needs none; instances whose one slot is set
+ *          without a look at their class.
  *
  * plain.py says the same in Python, for a kernel that is not compiled; tests/kernel/test_native.py
  * holds the two to one contract. Linked into the library that mypyc makes, whose functions
@@ -19,17 +21,41 @@
 /* Shapes of a message's arguments, as in message.py. */
 enum { NO_ARGS, ONE_ARG, TUPLE_ARGS, MIXED = 4 };
 
+typedef dan9___kernel___cell___BehaviourObject Behaviour;
 typedef dan9___kernel___cell___CellObject Cell;
 typedef dan9___kernel___cell___HomeObject Home;
 typedef dan9___kernel___hand___HandObject Hand;
 typedef dan9___kernel___message___MessageObject Message;
 typedef dan9___kernel___message___VerbObject Verb;
+typedef dan9___kernel___registry___RegistryObject Registry;
 typedef dan9___kernel___scheduler___SchedulerObject Scheduler;
 
 static PyObject *ended; /* hand.ENDED: what a carrier gives when its coroutine has ended */
 
+static PyObject *behaviour_name; /* "_d9_behaviour" */
+
 /* Constants of cell.py and message.py. */
 static long unusual, not_runnable, queued, ordinary;
+
+/* Take an attribute of a module of the kernel. A new reference. */
+static PyObject *
+constant(const char *module_name, const char *name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *value = module == NULL ? NULL : PyObject_GetAttrString(module, name);
+    Py_XDECREF(module);
+    return value;
+}
+
+/* The same, of a number; the caller asks whether an error was raised. */
+static long
+number(const char *module_name, const char *name)
+{
+    PyObject *value = constant(module_name, name);
+    long found = value == NULL ? -1 : PyLong_AsLong(value);
+    Py_XDECREF(value);
+    return found;
+}
 
 /* -- Bound: one message of one daemon, ready to be said ------------------------------------- */
 
@@ -462,31 +488,306 @@ static PyTypeObject Carrier_type = {
     .tp_getset = Carrier_attributes,
 };
 
+/* -- spawning: the coroutine that `System.spawn` returns ------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *system;
+    PyObject *registry;
+    PyObject *cls;
+    PyObject *group;
+    PyObject *name;
+    PyObject *coroutine; /* what goes the long way; NULL: nothing does, so far */
+    bool is_over;
+} Spawning;
+
+static PyObject *no_arguments;
+static PyTypeObject *ref_type;
+static Py_ssize_t cell_in_ref, cell_in_daemon;
+
+/* Find where a class of Python keeps its slot `_d9_cell`: below 0 where it has none. */
+static Py_ssize_t
+cell_offset(PyObject *cls)
+{
+    PyObject *found = PyObject_GetAttrString(cls, "_d9_cell");
+    Py_ssize_t offset = -1;
+    if (found != NULL && Py_IS_TYPE(found, &PyMemberDescr_Type)) {
+        offset = ((PyMemberDescrObject *)found)->d_member->offset;
+    }
+    else if (found != NULL) {
+        PyErr_SetString(PyExc_TypeError, "_d9_cell is no slot");
+    }
+    Py_XDECREF(found);
+    return offset;
+}
+
+/* Learn of the classes that are made here; they are imported after this module. */
+static bool
+know_classes(PyObject *daemon_class)
+{
+    if (ref_type == NULL) {
+        PyObject *found = constant("dan9.kernel.ref", "Ref");
+        if (found == NULL || (cell_in_daemon = cell_offset(daemon_class)) < 0 ||
+            (cell_in_ref = cell_offset(found)) < 0) {
+            Py_XDECREF(found);
+            return false;
+        }
+        no_arguments = PyTuple_New(0);
+        ref_type = (PyTypeObject *)found;
+    }
+    return true;
+}
+
+/* Make an instance that has a cell, as `object.__new__(cls)` and an assignment would. */
+static PyObject *
+holder_of(PyTypeObject *cls, Py_ssize_t offset, PyObject *cell)
+{
+    PyObject *holder = PyBaseObject_Type.tp_new(cls, no_arguments, NULL);
+    if (holder != NULL) {
+        *(PyObject **)((char *)holder + offset) = Py_NewRef(cell);
+    }
+    return holder;
+}
+
+/* True for the names that need no closer look: lower-case letters and digits. */
+static bool
+is_plain(PyObject *name)
+{
+    Py_ssize_t length = PyUnicode_GET_LENGTH(name);
+    if (!PyUnicode_IS_COMPACT_ASCII(name) || length < 1 || length > 63) {
+        return false;
+    }
+    const Py_UCS1 *letters = PyUnicode_1BYTE_DATA(name);
+    for (Py_ssize_t i = 0; i < length; i++) {
+        Py_UCS1 letter = letters[i];
+        if (!((letter >= 'a' && letter <= 'z') || (letter >= '0' && letter <= '9'))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Spawn a daemon whose start takes no code; return its ref. NULL without an error: it is another. */
+static PyObject *
+spawn_quickly(Spawning *self)
+{
+    if (!((Registry *)self->registry)->_is_quiet || !PyType_Check(self->cls) ||
+        !PyUnicode_CheckExact(self->name) || !PyUnicode_CheckExact(self->group) ||
+        PyType_HasFeature((PyTypeObject *)self->cls, Py_TPFLAGS_IS_ABSTRACT)) {
+        return NULL;
+    }
+    PyObject *found = PyObject_GetAttr(self->cls, behaviour_name);
+    if (found == NULL) {
+        PyErr_Clear(); /* no daemon class: the long way says so */
+        return NULL;
+    }
+    Behaviour *behaviour = (Behaviour *)found;
+    bool is_quick = Py_IS_TYPE(found, CPyType_cell___Behaviour) && behaviour->_is_quick &&
+                    behaviour->_cls == self->cls;
+    Py_DECREF(found); /* its class has it */
+    if (!is_quick || !know_classes(self->cls)) {
+        return NULL;
+    }
+    PyObject *cell = CPyDef_registry___Registry___claim(self->registry, found, self->group,
+                                                        self->name, is_plain(self->name));
+    if (cell == NULL) {
+        return NULL;
+    }
+    PyObject *ref = NULL;
+    PyObject *daemon = holder_of((PyTypeObject *)self->cls, cell_in_daemon, cell);
+    if (daemon != NULL) {
+        Py_SETREF(((Cell *)cell)->_instance, daemon);
+        ref = holder_of(ref_type, cell_in_ref, cell);
+    }
+    Py_DECREF(cell);
+    return ref;
+}
+
+/* Begin the long way: `system._spawn(cls, name, None, group=group)`. */
+static bool
+go_the_long_way(Spawning *self)
+{
+    PyObject *spawn = PyObject_GetAttrString(self->system, "_spawn");
+    PyObject *names = Py_BuildValue("(s)", "group");
+    if (spawn != NULL && names != NULL) {
+        PyObject *args[] = {self->cls, self->name, Py_None, self->group};
+        self->coroutine = PyObject_Vectorcall(spawn, args, 3, names);
+    }
+    Py_XDECREF(spawn);
+    Py_XDECREF(names);
+    return self->coroutine != NULL;
+}
+
+static PySendResult
+Spawning_step(PyObject *object, PyObject *sent, PyObject **result)
+{
+    Spawning *self = (Spawning *)object;
+    PySendResult status = PYGEN_ERROR;
+    if (self->is_over) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return status;
+    }
+    if (self->coroutine == NULL) {
+        *result = spawn_quickly(self);
+        if (*result != NULL) {
+            status = PYGEN_RETURN;
+        }
+        else if (!PyErr_Occurred() && go_the_long_way(self)) {
+            status = PyIter_Send(self->coroutine, Py_None, result);
+        }
+    }
+    else {
+        status = PyIter_Send(self->coroutine, sent, result);
+    }
+    self->is_over = status != PYGEN_NEXT;
+    return status;
+}
+
+static PyObject *
+Spawning_send(PyObject *self, PyObject *sent)
+{
+    PyObject *result = NULL;
+    PySendResult status = Spawning_step(self, sent, &result);
+    if (status == PYGEN_RETURN) {
+        PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+        Py_CLEAR(result);
+        if (stop != NULL) {
+            PyErr_SetObject(PyExc_StopIteration, stop);
+            Py_DECREF(stop);
+        }
+    }
+    return result;
+}
+
+static PyObject *
+Spawning_next(PyObject *self)
+{
+    return Spawning_send(self, Py_None);
+}
+
+/* Throw into it, or close it: what has not begun begins the long way, and ends before its first step. */
+static PyObject *
+Spawning_forward(Spawning *self, PyObject *const *args, Py_ssize_t count, const char *method)
+{
+    bool ends = self->coroutine == NULL;
+    if (self->is_over || (ends && !go_the_long_way(self))) {
+        if (self->is_over) {
+            PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        }
+        return NULL;
+    }
+    PyObject *bound = PyObject_GetAttrString(self->coroutine, method);
+    PyObject *result = bound == NULL ? NULL : PyObject_Vectorcall(bound, args, count, NULL);
+    Py_XDECREF(bound);
+    self->is_over = ends || result == NULL;
+    return result;
+}
+
+static PyObject *
+Spawning_throw(Spawning *self, PyObject *const *args, Py_ssize_t count)
+{
+    return Spawning_forward(self, args, count, "throw");
+}
+
+static PyObject *
+Spawning_close(Spawning *self, PyObject *unused)
+{
+    if (self->is_over) {
+        Py_RETURN_NONE;
+    }
+    PyObject *result = Spawning_forward(self, NULL, 0, "close");
+    self->is_over = true;
+    return result;
+}
+
+static PyObject *
+Spawning_vectorcall(PyObject *type, PyObject *const *args, size_t flags, PyObject *names)
+{
+    if (names != NULL || PyVectorcall_NARGS(flags) != 5 ||
+        !Py_IS_TYPE(args[1], CPyType_registry___Registry)) {
+        PyErr_SetString(PyExc_TypeError,
+                        "spawning takes a system, its registry, a class, a group and a name");
+        return NULL;
+    }
+    Spawning *self = PyObject_GC_New(Spawning, (PyTypeObject *)type);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->system = Py_NewRef(args[0]);
+    self->registry = Py_NewRef(args[1]);
+    self->cls = Py_NewRef(args[2]);
+    self->group = Py_NewRef(args[3]);
+    self->name = Py_NewRef(args[4]);
+    self->coroutine = NULL;
+    self->is_over = false;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+static int
+Spawning_traverse(Spawning *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->system);
+    Py_VISIT(self->registry);
+    Py_VISIT(self->cls);
+    Py_VISIT(self->coroutine);
+    return 0;
+}
+
+static void
+Spawning_dealloc(Spawning *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (!self->is_over && self->coroutine == NULL) {
+        PyObject *type, *error, *trace;
+        PyErr_Fetch(&type, &error, &trace);
+        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "spawning %R was never awaited", self->name) <
+            0) {
+            PyErr_WriteUnraisable(self->name);
+        }
+        PyErr_Restore(type, error, trace);
+    }
+    Py_DECREF(self->system);
+    Py_DECREF(self->registry);
+    Py_DECREF(self->cls);
+    Py_DECREF(self->group);
+    Py_DECREF(self->name);
+    Py_XDECREF(self->coroutine);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef Spawning_methods[] = {
+    {"send", (PyCFunction)Spawning_send, METH_O, "Go on with a value."},
+    {"throw", METHOD(Spawning_throw), METH_FASTCALL, "Raise an error in it."},
+    {"close", (PyCFunction)Spawning_close, METH_NOARGS, "End it."},
+    {NULL},
+};
+
+static PyAsyncMethods Spawning_as_async = {
+    .am_await = PyObject_SelfIter,
+    .am_send = Spawning_step,
+};
+
+static PyTypeObject Spawning_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "dan9.kernel._native.spawning",
+    .tp_doc = "The coroutine that spawns a daemon; see plain.spawning.",
+    .tp_basicsize = sizeof(Spawning),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_vectorcall = Spawning_vectorcall,
+    .tp_dealloc = (destructor)Spawning_dealloc,
+    .tp_traverse = (traverseproc)Spawning_traverse,
+    .tp_iter = PyObject_SelfIter,
+    .tp_iternext = Spawning_next,
+    .tp_as_async = &Spawning_as_async,
+    .tp_methods = Spawning_methods,
+};
+
 /* -- the module ----------------------------------------------------------------------------- */
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_native", "Bound and Carrier in C; see native.c.", -1, NULL,
+    PyModuleDef_HEAD_INIT, "_native", "Bound, Carrier and spawning in C; see native.c.", -1, NULL,
 };
-
-/* Take an attribute of a module of the kernel. A new reference. */
-static PyObject *
-constant(const char *module_name, const char *name)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-    PyObject *value = module == NULL ? NULL : PyObject_GetAttrString(module, name);
-    Py_XDECREF(module);
-    return value;
-}
-
-/* The same, of a number; the caller asks whether an error was raised. */
-static long
-number(const char *module_name, const char *name)
-{
-    PyObject *value = constant(module_name, name);
-    long found = value == NULL ? -1 : PyLong_AsLong(value);
-    Py_XDECREF(value);
-    return found;
-}
 
 PyMODINIT_FUNC
 PyInit__native(void)
@@ -496,9 +797,11 @@ PyInit__native(void)
     queued = number("dan9.kernel.cell", "QUEUED");
     ordinary = number("dan9.kernel.message", "ORDINARY");
     ended = constant("dan9.kernel.hand", "ENDED");
+    behaviour_name = PyUnicode_InternFromString("_d9_behaviour");
     PyObject *module = PyErr_Occurred() ? NULL : PyModule_Create(&definition);
     if (module == NULL || PyModule_AddType(module, &Bound_type) < 0 ||
-        PyModule_AddType(module, &Carrier_type) < 0) {
+        PyModule_AddType(module, &Carrier_type) < 0 ||
+        PyModule_AddType(module, &Spawning_type) < 0) {
         Py_XDECREF(module);
         return NULL;
     }

@@ -12,9 +12,13 @@ from dan9.base.linked import IS_COMPILED, load
 from dan9.kernel.hand import Hand
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from dan9.kernel.plain import Bound, Carrier
 
-__all__ = ["Bound", "Carrier", "CoroutineHand"]
+    library: ModuleType
+
+__all__ = ["Bound", "Carrier", "CoroutineHand", "library"]
 
 
 class CoroutineHand(Hand):
@@ -31,7 +35,8 @@ if not TYPE_CHECKING:
     if IS_COMPILED:
         import dan9.kernel.bound  # noqa: F401 - it calls what is defined there
 
-        _library = load("dan9.kernel._native")
-        Bound, Carrier = _library.Bound, _library.Carrier
+        library = load("dan9.kernel._native")
+        Bound, Carrier = library.Bound, library.Carrier
     else:
+        library = None
         from dan9.kernel.plain import Bound, Carrier

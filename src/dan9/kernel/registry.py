@@ -6,31 +6,18 @@ registry. A bare name resolves if exactly one daemon has it, group `system` firs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, final
 
 from dan9.base.address import SCHEME, Address, Pattern, is_pattern, segment
 from dan9.base.errors import AddressInUse, AmbiguousName, BadAddress, UnknownDaemon
 from dan9.kernel.cell import RUNNING, SUSPENDED, Behaviour, Cell, Home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from dan9.kernel.scheduler import Scheduler
 
 __all__ = ["Registry"]
-
-_NEW: Final[Callable[[Any], Any]] = object.__new__  # a constant is not looked up
-
-
-def is_plain(name: str) -> bool:
-    """True for the names that need no closer look: lower-case letters and digits."""
-    if not 0 < len(name) <= 63:
-        return False
-    for place in range(len(name)):
-        code = ord(name[place])
-        if not (97 <= code <= 122 or 48 <= code <= 57):
-            return False
-    return True
 
 
 @final
@@ -42,6 +29,7 @@ class Registry:
         self.homes: dict[str, Home] = {}
         self.serial = 0
         self.count = 0
+        self.is_quiet = False  # no events, taps, hooks or store: spawning may take the short way
 
     def home(self, behaviour: Behaviour, type_name: str, group: str) -> Home:
         """Return the record that daemons of this type and group share."""
@@ -59,26 +47,24 @@ class Registry:
             self.homes[key] = home
         return home
 
-    def quick(
-        self, behaviour: Behaviour, cls: type, group: str, name: str, ref_class: type
-    ) -> object:
-        """Spawn a daemon whose start takes no code, and return a ref; None if it is another.
+    def claim(self, behaviour: Behaviour, group: str, name: str, is_plain: bool) -> Cell:
+        """Take a name for a daemon whose start takes no code; return its cell, running.
 
-        The whole of spawning in one compiled function: a million daemons at once is what
-        it is for. What is left out here (configuration, hooks, state, events) is why others
-        go the long way.
+        A million daemons at once is what it is for: `native.spawning` adds the instance. What is
+        left out here (configuration, hooks, state, events) is why others go the long way.
+
+        Args:
+            is_plain: The name is known to be a legal segment.
 
         Raises:
             AddressInUse: The name is taken.
             BadAddress: It is no legal segment.
         """
-        if behaviour.cls is not cls or not behaviour.is_quick:
-            return None
         scheduler = self.scheduler
         home = behaviour.last_home
         if home is None or home.scheduler is not scheduler or home.group != group:
             home = behaviour.last_home = self.home(behaviour, behaviour.type_name, group)
-        if name in home.names or not is_plain(name):
+        if not is_plain or name in home.names:
             cell = self.add(home, name)  # raises what is to be raised
         else:
             cell = Cell(home, name)
@@ -86,15 +72,10 @@ class Registry:
             cell.serial = self.serial
             home.names[name] = cell
             self.count += 1
-        instance: Any = _NEW(cls)
-        instance._d9_cell = cell
-        cell.instance = instance
         cell.started_at = scheduler.time()
         cell.state = RUNNING
         cell.gate = 0
-        ref: Any = _NEW(ref_class)
-        ref._d9_cell = cell
-        return ref
+        return cell
 
     def add(self, home: Home, name: str) -> Cell:
         """Take a name.

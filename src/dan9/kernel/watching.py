@@ -74,7 +74,7 @@ class Watching(Core):
         if kinds:
             self._event_kinds[number] = kinds
         self._listening.clear()
-        self._is_quiet = False
+        self.registry.is_quiet = False
 
         def unsubscribe() -> None:
             self._event_sinks.pop(number, None)
@@ -209,7 +209,8 @@ class Watching(Core):
 
     def reconsider_all(self) -> None:
         """Do so for every daemon: a tap or a hook came or went."""
-        self._is_quiet = not self.is_watching and not self._event_sinks and self.store is None
+        is_heard = self.is_watching or bool(self._event_sinks)
+        self.registry.is_quiet = not is_heard and self.store is None
         for cell in self.registry.cells():
             self.reconsider_watch(cell)
 
