@@ -26,6 +26,7 @@ typedef dan9___kernel___cell___CellObject Cell;
 typedef dan9___kernel___cell___HomeObject Home;
 typedef dan9___kernel___hand___HandObject Hand;
 typedef dan9___kernel___message___MessageObject Message;
+typedef dan9___kernel___message___RareObject Rare;
 typedef dan9___kernel___message___VerbObject Verb;
 typedef dan9___kernel___registry___RegistryObject Registry;
 typedef dan9___kernel___scheduler___SchedulerObject Scheduler;
@@ -128,7 +129,8 @@ tell_shortly(Bound *self, PyObject *argument)
     Scheduler *scheduler = (Scheduler *)((Home *)cell->_home)->_scheduler;
     Message *current = (Message *)scheduler->_current;
     if (PyDict_GET_SIZE(CPyStatic_scheduler____THREADS) > 1 || Py_IsNone((PyObject *)current) ||
-        !Py_IsNone(current->_rare) || cell->_gate & unusual || cell->_depth >= cell->_limit ||
+        !(Py_IsNone(current->_rare) || Py_IsNone(((Rare *)current->_rare)->_trace)) ||
+        cell->_gate & unusual || cell->_depth >= cell->_limit ||
         ((Verb *)self->verb)->_kind != ordinary) {
         return false;
     }

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from types import coroutine as carries_coroutines
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dan9.kernel.bound import description, pack, seconds, send
+from dan9.kernel.cell import QUEUED
 from dan9.kernel.hand import ENDED
-from dan9.kernel.message import ONE_ARG, Ask, Message
+from dan9.kernel.message import ONE_ARG, ORDINARY, Ask, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -25,6 +27,7 @@ __all__ = ["Bound", "Carrier"]
 
 
 _MISSING = object()
+_THREADS: Final[dict[int, threading.Thread]] = threading._active  # type: ignore[attr-defined]
 
 
 class Bound:
@@ -62,11 +65,41 @@ class Bound:
             MailboxFull: There is no room.
         """
         cell = self.cell
+        scheduler = cell.home.scheduler
+        verb = self.verb
         if rest or kw or first is _MISSING:
             shape, packed = _packed(first, rest, kw)
-            cell.home.scheduler.tell(Message(cell, self.verb, shape, packed))
+            scheduler.tell(Message(cell, verb, shape, packed))
+            return
+        message = Message(cell, verb, ONE_ARG, first)
+        # What nearly all tells are: one argument, said by a handler to an open mailbox. This is
+        # the short way of `Scheduler.tell`, here and in native.c.
+        gate = cell.gate
+        current = scheduler.current
+        if (
+            (gate == QUEUED or gate == 0)
+            and current is not None
+            and (current.rare is None or current.rare.trace is None)
+            and cell.depth < cell.limit
+            and verb.kind == ORDINARY
+            and len(_THREADS) == 1
+        ):
+            message.origin = current.cell
+            message.sent_at = scheduler.now
+            message.serial = scheduler.serial = scheduler.serial + 1
+            scheduler.sent += 1
+            cell.depth += 1
+            tail = cell.tail
+            if tail is None:
+                cell.head = message
+            else:
+                tail.next = message
+            cell.tail = message
+            if gate == 0:
+                cell.gate = QUEUED
+                scheduler.append(cell)
         else:
-            cell.home.scheduler.tell(Message(cell, self.verb, ONE_ARG, first))
+            scheduler.tell(message)
 
     def send(self, *args: object, **kw: object) -> Ask:
         """Tell and wait for room: await the result."""

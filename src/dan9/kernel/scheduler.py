@@ -411,34 +411,10 @@ class Scheduler:
         if len(_THREADS) > 1 and _IDENTITY() != self.thread:
             self.from_thread(self.tell_inside, (message,))
             return
-        current = self.current
-        if current is None or (current.rare is not None and current.rare.trace is not None):
-            self.stamp(message)
-        else:
-            # Inlined `stamp`: this is the hot path.
-            message.origin = current.cell
-            message.sent_at = self.now
-            self.serial += 1
-            message.serial = self.serial
-        # Inlined `enqueue`.
-        cell = message.cell
-        gate = cell.gate
-        if gate & UNUSUAL or cell.depth >= cell.limit or message.verb.kind != ORDINARY:
-            if self.enqueue(message) == NO_ROOM:
-                self.sent -= 1
-                raise mailbox_full(message)
-            return
-        self.sent += 1
-        tail = cell.tail
-        if tail is None:
-            cell.head = message
-        else:
-            tail.next = message
-        cell.tail = message
-        cell.depth += 1
-        if not gate & NOT_RUNNABLE:
-            cell.gate = gate | QUEUED
-            self.append(cell)
+        self.stamp(message)
+        if self.enqueue(message) == NO_ROOM:
+            self.sent -= 1
+            raise mailbox_full(message)
 
     def tell_inside(self, message: Message) -> None:
         """Tell on the loop for another thread: there is nobody to raise to."""
@@ -991,12 +967,11 @@ class Scheduler:
         `QUEUED` until it is done, so that what its handlers tell it does not queue it twice.
         """
         budget = self.budget
+        untimed = SAMPLED - (self.handled & SAMPLED)  # how many until one is timed
         while budget > 0:
             gate = cell.gate
-            if gate & BLOCKED:
-                break
             message = cell.head
-            if message is None:
+            if message is None or gate & BLOCKED:
                 break
             budget -= 1
             following = message.next
@@ -1006,25 +981,31 @@ class Scheduler:
             else:
                 message.next = None
             cell.depth -= 1
+            verb = message.verb
+            is_straight = verb.is_straight and gate == QUEUED  # a plain call, and nobody looks
             if gate & OBSERVED:
                 self.current = None
                 self.current_cell = None
                 if gate & CROWDED:
                     self.relieve(cell)
-            if isinstance(message, Ask) and (message.state != PENDING or message.until <= self.now):
+            ask = message if isinstance(message, Ask) else None
+            if ask is not None and (ask.state != PENDING or ask.until <= self.now):
                 self.current = None
                 self.current_cell = None
-                self.expire_queued(message)
+                self.expire_queued(ask)
                 continue
-            verb = message.verb
-            if (gate & WATCHED or not verb.is_plain) and not self.may_begin(cell, message):
-                continue
+            if not is_straight and (gate & WATCHED or not verb.is_plain):
+                if not self.may_begin(cell, message):
+                    continue
             function = verb.function
             assert function is not None
             self.current = message
             self.current_cell = cell
             began = 0.0
-            if self.handled & SAMPLED == 0 and cell.handled > SAMPLED:
+            if untimed > 0:
+                untimed -= 1
+            elif cell.handled > SAMPLED:
+                untimed = SAMPLED
                 began = self.monotonic()
             shape = message.shape
             try:
@@ -1046,11 +1027,12 @@ class Scheduler:
                     self.free_slot(cell, verb)
                 self.raised(cell, message, error)
                 continue
-            if verb.is_async:
-                self.begin(cell, message, value, began)
-                continue
-            if verb.concurrent != 1:
-                self.free_slot(cell, verb)
+            if not is_straight:
+                if verb.is_async:
+                    self.begin(cell, message, value, began)
+                    continue
+                if verb.concurrent != 1:
+                    self.free_slot(cell, verb)
             if began != 0.0:
                 self.sample(cell, self.monotonic() - began)
             if gate & WATCHED:
@@ -1062,9 +1044,9 @@ class Scheduler:
             cell.handled += 1
             if cell.run_verb is not verb:
                 self.begin_run(cell, verb)
-            if isinstance(message, Ask):
-                if message.state == PENDING:
-                    self.settle(message, ANSWERED, value)
+            if ask is not None:
+                if ask.state == PENDING:
+                    self.settle(ask, ANSWERED, value)
                 else:
                     self.late += 1
         self.current = None
