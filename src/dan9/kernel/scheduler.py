@@ -49,7 +49,6 @@ from dan9.kernel.cell import (
     OWN_LOOP,
     QUEUED,
     REFUSE,
-    UNUSUAL,
     WATCHED,
     Cell,
     Runnable,
@@ -994,9 +993,9 @@ class Scheduler:
                 self.current_cell = None
                 self.expire_queued(ask)
                 continue
-            if not is_straight and (gate & WATCHED or not verb.is_plain):
-                if not self.may_begin(cell, message):
-                    continue
+            is_seen = not is_straight and (gate & WATCHED or not verb.is_plain)
+            if is_seen and not self.may_begin(cell, message):
+                continue
             function = verb.function
             assert function is not None
             self.current = message
