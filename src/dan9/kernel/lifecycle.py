@@ -28,6 +28,7 @@ from dan9.base.events import (
     DaemonStopped,
 )
 from dan9.base.reasons import KILLED, NORMAL, Reason
+from dan9.kernel import mailbox
 from dan9.kernel.cell import (
     BUSY,
     CLOSED,
@@ -470,14 +471,8 @@ class Lifecycle:
                     scheduler.reply_error(message.room_of, error)
                 scheduler.reply_error(message, error)
             cold.room = None
-        message_ = cell.head
-        cell.head = cell.tail = None
-        cell.depth = 0
-        while message_ is not None:
-            following = message_.next
-            message_.next = None
-            self._bury(message_, reason)
-            message_ = following
+        for message in mailbox.clear(cell):
+            self._bury(message, reason)
 
     def _requeue(self, cell: Cell) -> None:
         """Put what waited for a concurrent handler back to the head: its turn had come before."""
@@ -487,11 +482,7 @@ class Lifecycle:
         waiting = [message for row in (cold.backlog or {}).values() for message in row]
         waiting.sort(key=_by_serial, reverse=True)
         for message in waiting:
-            message.next = cell.head
-            cell.head = message
-            if cell.tail is None:
-                cell.tail = message
-        cell.depth += len(waiting)
+            mailbox.put_back(cell, message)
         cold.set_aside = 0
         cold.backlog = None
 

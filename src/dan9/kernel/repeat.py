@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dan9.base.errors import MailboxFull
+from dan9.kernel import mailbox
 from dan9.kernel.cell import RUNNING, Cell
 from dan9.kernel.message import NO_ARGS, Message, Verb
 from dan9.kernel.timers import Timer
@@ -66,12 +67,7 @@ class Repeater(Timer):
             self.queued = None
 
     def _is_queued(self) -> bool:
-        waiting = self.cell.head
-        while waiting is not None:
-            if waiting is self.queued:
-                return True
-            waiting = waiting.next
-        return False
+        return any(waiting is self.queued for waiting in mailbox.queued(self.cell))
 
 
 _LONGEST_WAIT_S = 600.0

@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from mypy_extensions import i64, mypyc_attr
 
-from dan9.base.errors import AskCycle, Dan9Error, NotRunning, Refused, UnknownMessage
+from dan9.base.errors import Dan9Error, NotRunning, Refused, UnknownMessage
 from dan9.base.histogram import Histogram
+from dan9.kernel import mailbox
 from dan9.kernel.cell import (
     BLOCKED,
     BUSY,
@@ -53,6 +54,8 @@ from dan9.kernel.cell import (
     Cell,
     Runnable,
 )
+from dan9.kernel.cycles import closes_cycle, cycle_error
+from dan9.kernel.deadlines import Deadlines
 from dan9.kernel.hand import ENDED, Hand
 from dan9.kernel.leap import Leap
 from dan9.kernel.message import (
@@ -93,7 +96,6 @@ BATCH: Final = 32
 TURN_S: Final = 0.001
 LEAPS: Final = 1_000
 DEFAULT_TIMEOUT_S: Final = 5.0
-BUCKET_S: Final = 0.25
 SAMPLED: Final = 63  # one handling in 64 is timed
 
 # What became of a message that was to be queued.
@@ -186,20 +188,6 @@ class Ports:
 
 
 @final
-class Bucket:
-    """The asks whose deadlines fall into the same quarter of a second."""
-
-    __slots__ = (
-        "first",
-        "start",
-    )
-
-    def __init__(self, start: float) -> None:
-        self.start = start
-        self.first: Ask | None = None
-
-
-@final
 class Scheduler:
     """One thread's worth of daemons: their messages, steps, deadlines and timers.
 
@@ -211,7 +199,6 @@ class Scheduler:
 
     __slots__ = (
         "batch",
-        "buckets",
         "budget",
         "clock",
         "control",
@@ -219,13 +206,13 @@ class Scheduler:
         "current_cell",
         "current_hand",
         "dead",
+        "deadlines",
         "default_timeout_s",
         "duplicated",
         "entered",
         "foreign",
         "foreign_wanted",
         "handled",
-        "hot",
         "in_turn",
         "is_watched",
         "late",
@@ -292,8 +279,7 @@ class Scheduler:
         self.timer_armed_for: int = NEVER
         self.leap: Leap | None = None  # under a virtual clock
         self.leaps: int = 0
-        self.buckets: dict[int, Bucket] = {}
-        self.hot: Bucket | None = None
+        self.deadlines = Deadlines(self)
         self.default_timeout_s: float = DEFAULT_TIMEOUT_S
         # totals
         self.serial: i64 = 0
@@ -482,10 +468,10 @@ class Scheduler:
                 holder is not None
                 and holder.message is parent
                 and (ask.cell.hand is not None or ask.cell is asker)  # who is idle closes none
-                and self.closes_cycle(ask, asker)
+                and closes_cycle(ask, asker)
             ):
                 ask.state = FAILED
-                ask.result_ = self.cycle_error(ask, asker)
+                ask.result_ = cycle_error(ask, asker)
                 return
         ask.until = until
         ask.state = PENDING
@@ -499,7 +485,7 @@ class Scheduler:
             ask.state = WAITING_ROOM
             self.wait_for_room(ask)
         if ask.state < ANSWERED and until != FOREVER:
-            self.watch_deadline(ask)
+            self.deadlines.watch(ask)
 
     def submit_carried(self, ticket: Ask) -> None:
         """Send a tell that waits for room; the ticket is answered once it is queued."""
@@ -527,7 +513,7 @@ class Scheduler:
                 return
             self.wait_for_room(message)
             if ticket.until != FOREVER:
-                self.watch_deadline(ticket)
+                self.deadlines.watch(ticket)
         elif ticket.state == PENDING and not self.ports.journalled(message):
             ticket.state = ANSWERED
 
@@ -539,54 +525,6 @@ class Scheduler:
             cold.room = [message]
         else:
             cold.room.append(message)
-
-    def closes_cycle(self, ask: Ask, asker: Cell) -> bool:
-        """True if the receiver waits, through daemons that all block, for the asker."""
-        if ask.cell is asker:
-            return ask.verb.concurrent == 1 and ask.verb.kind == ORDINARY
-        return ask.verb.kind != CONTROL and self.reaches(ask.cell, asker, 0)
-
-    def reaches(self, cell: Cell, goal: Cell, depth: int) -> bool:
-        """Follow who waits on whom."""
-        if cell is goal:
-            return True
-        waits = cell.waits
-        if waits is None or depth > 1000:
-            return False
-        if isinstance(waits, Ask):
-            return waits.state == PENDING and self.reaches(waits.cell, goal, depth + 1)
-        if isinstance(waits, Gather):
-            for ask in waits.asks:
-                if ask.state == PENDING and self.reaches(ask.cell, goal, depth + 1):
-                    return True
-        return False
-
-    def cycle_error(self, ask: Ask, asker: Cell) -> AskCycle:
-        """Return the refusal, with the chain."""
-        chain = [asker.address]
-        cell = ask.cell
-        while cell is not asker and len(chain) < 1000:
-            chain.append(cell.address)
-            waits = cell.waits
-            following: Cell | None = None
-            if isinstance(waits, Ask):
-                following = waits.cell
-            elif isinstance(waits, Gather):
-                for one in waits.asks:
-                    if one.state == PENDING and self.reaches(one.cell, asker, 0):
-                        following = one.cell
-                        break
-            if following is None:
-                break
-            cell = following
-        chain.append(asker.address)
-        return AskCycle(
-            f"{ask.verb.type!r} to {ask.cell.address} would wait for itself: " + " → ".join(chain),
-            hint="tell instead of ask, or make the waiting handler @on(concurrent=True)",
-            address=ask.cell.address,
-            message=ask.verb.type,
-            chain=tuple(chain),
-        )
 
     # -- the mailbox ---------------------------------------------------------------------
 
@@ -670,17 +608,7 @@ class Scheduler:
 
     def link(self, cell: Cell, message: Message) -> None:
         """Append to the mailbox and make the cell runnable."""
-        message.next = None
-        tail = cell.tail
-        if tail is None:
-            cell.head = message
-        else:
-            tail.next = message
-        cell.tail = message
-        cell.depth += 1
-        cold = cell.cold
-        if cold is not None and cell.depth > cold.high_water:
-            cold.high_water = cell.depth
+        mailbox.append(cell, message)
         self.make_runnable(cell)
 
     def overflow(self, message: Message) -> int:
@@ -692,43 +620,19 @@ class Scheduler:
             self.bury(message, "dropped-newest")
             return DEAD
         if policy == DROP_OLDEST:
-            self.drop_oldest(cell)
+            oldest = mailbox.pop_ordinary(cell)
+            if oldest is not None:
+                self.bury(oldest, "dropped-oldest")
             self.link(cell, message)
             return ENQUEUED
         return NO_ROOM
 
-    def drop_oldest(self, cell: Cell) -> None:
-        """Dead-letter the oldest message that the limit applies to."""
-        before: Message | None = None
-        message = cell.head
-        while message is not None and message.verb.kind != ORDINARY:
-            before = message
-            message = message.next
-        if message is None:
-            return
-        if before is None:
-            cell.head = message.next
-        else:
-            before.next = message.next
-        if message.next is None:
-            cell.tail = before
-        message.next = None
-        cell.depth -= 1
-        self.bury(message, "dropped-oldest")
-
     def take(self, cell: Cell) -> Message | None:
         """Take the oldest message that is still wanted."""
         while True:
-            message = cell.head
+            message = mailbox.pop(cell)
             if message is None:
                 return None
-            following = message.next
-            cell.head = following
-            if following is None:
-                cell.tail = None
-            else:
-                message.next = None
-            cell.depth -= 1
             if cell.gate & CROWDED:
                 self.relieve(cell)
             if isinstance(message, Ask) and (message.state != PENDING or message.until <= self.now):
@@ -1453,13 +1357,7 @@ class Scheduler:
         backlog = cold.backlog
         waiting = backlog.get(verb.type) if backlog is not None else None
         if waiting:
-            # Back to the head of the mailbox: its turn had come before.
-            message = waiting.pop(0)
-            message.next = cell.head
-            cell.head = message
-            if cell.tail is None:
-                cell.tail = message
-            cell.depth += 1
+            mailbox.put_back(cell, waiting.pop(0))
             cold.set_aside -= 1
             self.make_runnable(cell)
 
@@ -1494,9 +1392,8 @@ class Scheduler:
         ask.state = state
         ask.result_ = value
         ask.parent = None
-        bucket = ask.bucket
-        if bucket is not None:
-            self.forget_deadline(ask)
+        if ask.bucket is not None:
+            self.deadlines.forget(ask)
         waiter = ask.waiter
         if waiter is not None:
             ask.waiter = None
@@ -1551,85 +1448,6 @@ class Scheduler:
                 if hand.message is ask:
                     hand.cancel()
                     return
-
-    # -- deadlines -----------------------------------------------------------------------
-    #
-    # Most asks are answered long before their deadline, so a deadline costs two links in
-    # the bucket of its quarter second. Only what is still there when the bucket's time
-    # comes gets a timer of its own, so that the moment is exact.
-
-    def watch_deadline(self, ask: Ask) -> None:
-        """Have the ask time out at `ask.until`."""
-        until = ask.until
-        hot = self.hot
-        if hot is None or until < hot.start or until >= hot.start + BUCKET_S:
-            hot = self.bucket_of(until)
-            if hot is None:
-                self.call_exactly(ask)
-                return
-        first = hot.first
-        ask.bucket = hot
-        ask.later = first
-        ask.earlier = None
-        if first is not None:
-            first.earlier = ask
-        hot.first = ask
-
-    def bucket_of(self, until: float) -> Bucket | None:
-        """Return the bucket of a moment; None if its time has come already."""
-        index = int(until / BUCKET_S)
-        start = index * BUCKET_S
-        if start <= self.now:
-            return None
-        bucket = self.buckets.get(index)
-        if bucket is None:
-            bucket = Bucket(start)
-            self.buckets[index] = bucket
-            self.call_at(start, lambda: self.open_bucket(index))
-        self.hot = bucket
-        return bucket
-
-    def open_bucket(self, index: int) -> None:
-        """The bucket's time has come: give what is left an exact timer each."""
-        bucket = self.buckets.pop(index)
-        if self.hot is bucket:
-            self.hot = None
-        late: list[Ask] = []
-        ask = bucket.first
-        bucket.first = None
-        while ask is not None:
-            following = ask.later
-            ask.bucket = None
-            ask.later = None
-            ask.earlier = None
-            late.append(ask)
-            ask = following
-        late.reverse()
-        for one in late:
-            self.call_exactly(one)
-
-    def call_exactly(self, ask: Ask) -> None:
-        """Give one ask a timer of its own."""
-        ask.more().timer = self.call_at(ask.until, lambda: self.expire(ask))
-        ask.bucket = self
-
-    def forget_deadline(self, ask: Ask) -> None:
-        """Unlink an ask that was answered in time."""
-        bucket = ask.bucket
-        ask.bucket = None
-        if isinstance(bucket, Bucket):
-            later, earlier = ask.later, ask.earlier
-            if earlier is None:
-                bucket.first = later
-            else:
-                earlier.later = later
-            if later is not None:
-                later.earlier = earlier
-            ask.later = None
-            ask.earlier = None
-        elif ask.rare is not None and ask.rare.timer is not None:
-            ask.rare.timer.cancel()
-            ask.rare.timer = None
 
     def expire(self, ask: Ask) -> None:
         """The deadline passed: the asker hears it now, the handler may go on."""

@@ -22,7 +22,7 @@ from dan9.base.errors import (
 )
 from dan9.base.events import SaveFailed, StateRestored
 from dan9.base.ports import DEFAULT_POLICY, Checkpoint, Entry, Known, StatePolicy
-from dan9.kernel import metrics
+from dan9.kernel import mailbox, metrics
 from dan9.kernel.cell import BUSY, HELD, PAUSED, SUSPENDED, Cell
 from dan9.kernel.message import ANSWERED, KEYWORDS, PENDING, PRIORITY, Ask, Message, Verb
 from dan9.kernel.parking import Parking
@@ -577,11 +577,7 @@ class State:
             scheduler.bury(message, "poison")
             return False
         message.entry = None
-        message.next = cell.head
-        cell.head = message
-        if cell.tail is None:
-            cell.tail = message
-        cell.depth += 1
+        mailbox.put_back(cell, message)
         cell.gate |= PAUSED
 
         def counted(_: Exception | None) -> None:
@@ -603,13 +599,7 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _queued(cell: Cell) -> set[str]:
     """Return the ids of the journal's messages in a mailbox."""
-    found = set()
-    message = cell.head
-    while message is not None:
-        if message.journalled:
-            found.add(message.id)
-        message = message.next
-    return found
+    return {message.id for message in mailbox.queued(cell) if message.journalled}
 
 
 async def _capture(_: object, then: Any, state: State) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dan9.base.address import Pattern
 from dan9.base.events import Event, LogEntry, event_form
+from dan9.kernel import mailbox
 from dan9.kernel.cell import CLOSED, PAUSED, RUNNING, Cell
 from dan9.kernel.clock import VirtualClock
 from dan9.kernel.kernel import System
@@ -213,7 +214,7 @@ class World:
                 ):
                     self._struck(fault, message)
                     self._slowed.add(message.serial)
-                    self._put_back(cell, message)
+                    mailbox.put_back(cell, message)
                     cell.gate |= PAUSED
                     self._later(fault.seconds, lambda: self._go_on(cell))
                     return False
@@ -278,7 +279,7 @@ class World:
         """Crash before, while or after; False if the message is not handled now."""
         error = FaultInjected(f"{fault.at} {message.type}")
         if fault.at == "before":
-            self._put_back(cell, message)
+            mailbox.put_back(cell, message)
             self.system.lifecycle.crashed(cell, None, error)
             return False
         if fault.at == "while":
@@ -287,13 +288,6 @@ class World:
             return False
         self._after[message.serial] = fault
         return True
-
-    def _put_back(self, cell: Cell, message: Message) -> None:
-        message.next = cell.head
-        cell.head = message
-        if cell.tail is None:
-            cell.tail = message
-        cell.depth += 1
 
     def _go_on(self, cell: Cell) -> None:
         cell.gate &= ~PAUSED
