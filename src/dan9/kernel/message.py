@@ -87,7 +87,6 @@ class Verb:
         kind: ORDINARY, PRIORITY or CONTROL.
         concurrent: How many may be in hand at once; 1 is the rule, 0 no limit.
         is_plain: Whether nothing but a watcher stands between the mailbox and the function.
-        is_straight: Whether calling it is all there is to do, besides.
         timeout_s: Default deadline of an ask of this message; negative: the system's.
         index: Its place in the class's table, for per-type counts.
     """
@@ -111,7 +110,6 @@ class Verb:
         self.kind: i32 = kind
         self.concurrent: i32 = concurrent
         self.is_plain = function is not None and concurrent == 1
-        self.is_straight = self.is_plain and not is_async
         self.cancellable = cancellable
         self.timeout_s = timeout_s
         self.takes_timeout = False  # the payload has a key `timeout`

@@ -870,11 +870,12 @@ class Scheduler:
         `QUEUED` until it is done, so that what its handlers tell it does not queue it twice.
         """
         budget = self.budget
-        untimed = SAMPLED - (self.handled & SAMPLED)  # how many until one is timed
         while budget > 0:
             gate = cell.gate
+            if gate & BLOCKED:
+                break
             message = cell.head
-            if message is None or gate & BLOCKED:
+            if message is None:
                 break
             budget -= 1
             following = message.next
@@ -884,31 +885,25 @@ class Scheduler:
             else:
                 message.next = None
             cell.depth -= 1
-            verb = message.verb
-            is_straight = verb.is_straight and gate == QUEUED  # a plain call, and nobody looks
             if gate & OBSERVED:
                 self.current = None
                 self.current_cell = None
                 if gate & CROWDED:
                     self.relieve(cell)
-            ask = message if isinstance(message, Ask) else None
-            if ask is not None and (ask.state != PENDING or ask.until <= self.now):
+            if isinstance(message, Ask) and (message.state != PENDING or message.until <= self.now):
                 self.current = None
                 self.current_cell = None
-                self.expire_queued(ask)
+                self.expire_queued(message)
                 continue
-            is_seen = not is_straight and (gate & WATCHED or not verb.is_plain)
-            if is_seen and not self.may_begin(cell, message):
+            verb = message.verb
+            if (gate & WATCHED or not verb.is_plain) and not self.may_begin(cell, message):
                 continue
             function = verb.function
             assert function is not None
             self.current = message
             self.current_cell = cell
             began = 0.0
-            if untimed > 0:
-                untimed -= 1
-            elif cell.handled > SAMPLED:
-                untimed = SAMPLED
+            if self.handled & SAMPLED == 0 and cell.handled > SAMPLED:
                 began = self.monotonic()
             shape = message.shape
             try:
@@ -930,12 +925,11 @@ class Scheduler:
                     self.free_slot(cell, verb)
                 self.raised(cell, message, error)
                 continue
-            if not is_straight:
-                if verb.is_async:
-                    self.begin(cell, message, value, began)
-                    continue
-                if verb.concurrent != 1:
-                    self.free_slot(cell, verb)
+            if verb.is_async:
+                self.begin(cell, message, value, began)
+                continue
+            if verb.concurrent != 1:
+                self.free_slot(cell, verb)
             if began != 0.0:
                 self.sample(cell, self.monotonic() - began)
             if gate & WATCHED:
@@ -947,9 +941,9 @@ class Scheduler:
             cell.handled += 1
             if cell.run_verb is not verb:
                 self.begin_run(cell, verb)
-            if ask is not None:
-                if ask.state == PENDING:
-                    self.settle(ask, ANSWERED, value)
+            if isinstance(message, Ask):
+                if message.state == PENDING:
+                    self.settle(message, ANSWERED, value)
                 else:
                     self.late += 1
         self.current = None
