@@ -192,7 +192,7 @@ async def many(
     """Return seconds for checkpoint-all (and held), one with 100 changed, and restoring all."""
     loop = asyncio.get_running_loop()
     gc.freeze()
-    gc.set_threshold(5_000, 200, 50)
+    gc.set_threshold(5_000, 4, 2_500)
     persistence = "d9://persistence/system/persistence"
 
     async def life(

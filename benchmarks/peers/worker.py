@@ -87,7 +87,7 @@ def serve(workloads: Mapping[str, Callable[[int], Result]]) -> None:
     Python alike.
     """
     gc.freeze()
-    gc.set_threshold(5_000, 200, 50)
+    gc.set_threshold(5_000, 4, 2_500)
     print(json.dumps({"ready": sorted(workloads)}), flush=True)
     for line in sys.stdin:
         name, count = line.split()

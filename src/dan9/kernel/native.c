@@ -407,25 +407,27 @@ Carrier_throw(Carrier *self, PyObject *error)
 }
 
 static PyObject *
-Carrier_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+Carrier_new(PyObject *type, PyObject *const *args, size_t flags, PyObject *names)
 {
-    static char *names[] = {"hand", NULL};
-    PyObject *hand;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!:Carrier", names, CPyType_hand___Hand,
-                                     &hand)) {
+    if (names != NULL || PyVectorcall_NARGS(flags) != 1 ||
+        !PyObject_TypeCheck(args[0], CPyType_hand___Hand)) {
+        PyErr_SetString(PyExc_TypeError, "a carrier is made of a hand");
         return NULL;
     }
-    Carrier *self = (Carrier *)type->tp_alloc(type, 0);
+    PyObject *context = ((Hand *)args[0])->_context;
+    PyObject *pristine = PyContext_Copy(context);
+    Carrier *self =
+        pristine == NULL ? NULL : PyObject_GC_New(Carrier, (PyTypeObject *)type);
     if (self == NULL) {
+        Py_XDECREF(pristine);
         return NULL;
     }
     self->vectorcall = Carrier_call;
-    self->hand = Py_NewRef(hand);
-    self->context = Py_NewRef(((Hand *)hand)->_context);
-    self->pristine = PyContext_Copy(self->context);
-    if (self->pristine == NULL) {
-        Py_CLEAR(self);
-    }
+    self->hand = Py_NewRef(args[0]);
+    self->context = Py_NewRef(context);
+    self->pristine = pristine;
+    self->coroutine = NULL;
+    PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
@@ -480,7 +482,7 @@ static PyTypeObject Carrier_type = {
     .tp_doc = "Carries a hand's coroutines to their ends; see plain.Carrier.",
     .tp_basicsize = sizeof(Carrier),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
-    .tp_new = Carrier_new,
+    .tp_vectorcall = Carrier_new,
     .tp_dealloc = (destructor)Carrier_dealloc,
     .tp_traverse = (traverseproc)Carrier_traverse,
     .tp_clear = (inquiry)Carrier_clear,
@@ -540,11 +542,10 @@ know_classes(PyObject *daemon_class)
     return true;
 }
 
-/* Make an instance that has a cell, as `object.__new__(cls)` and an assignment would. */
+/* Give an instance that was just made its cell. Takes the reference to it, gives it back. */
 static PyObject *
-holder_of(PyTypeObject *cls, Py_ssize_t offset, PyObject *cell)
+with_cell(PyObject *holder, Py_ssize_t offset, PyObject *cell)
 {
-    PyObject *holder = PyBaseObject_Type.tp_new(cls, no_arguments, NULL);
     if (holder != NULL) {
         *(PyObject **)((char *)holder + offset) = Py_NewRef(cell);
     }
@@ -596,10 +597,13 @@ spawn_quickly(Spawning *self)
         return NULL;
     }
     PyObject *ref = NULL;
-    PyObject *daemon = holder_of((PyTypeObject *)self->cls, cell_in_daemon, cell);
-    if (daemon != NULL) {
+    /* As `object.__new__`: by tp_alloc, its first field would make a dict, of 300 bytes. A ref has
+     * no fields, and its Bounds are in a dict anyway. */
+    PyObject *daemon =
+        PyBaseObject_Type.tp_new((PyTypeObject *)self->cls, no_arguments, NULL);
+    if (with_cell(daemon, cell_in_daemon, cell) != NULL) {
         Py_SETREF(((Cell *)cell)->_instance, daemon);
-        ref = holder_of(ref_type, cell_in_ref, cell);
+        ref = with_cell(ref_type->tp_alloc(ref_type, 0), cell_in_ref, cell);
     }
     Py_DECREF(cell);
     return ref;
