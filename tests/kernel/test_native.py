@@ -1,4 +1,4 @@
-"""`Bound` and `Carrier`, in C and in plain Python: one contract.
+"""`Bound`, `step` and `throw`, in C and in plain Python: one contract.
 
 On the compiled kernel both are tried, on its source the plain ones alone.
 """
@@ -18,7 +18,7 @@ from dan9.kernel.hand import ENDED
 from dan9.testing import run, system
 
 BOUNDS = {"native": native.Bound, "plain": plain.Bound}
-CARRIERS = {"native": native.Carrier, "plain": plain.Carrier}
+MODULES = {"native": native, "plain": plain}
 COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 
 
@@ -50,13 +50,35 @@ def bind(request):
     return bind
 
 
-@pytest.fixture(params=sorted(CARRIERS))
+class Carrying:
+    """A hand whose coroutines are stepped by one of the two modules, one after another."""
+
+    def __init__(self, module, ref):
+        self.module = module
+        self.hand = native.CoroutineHand(ref._d9_cell, None, None, None)
+        self.hand.pristine = self.hand.context.copy()
+
+    def begin(self, coroutine):
+        """Take a coroutine in hand and make its first step."""
+        self.hand.coroutine = coroutine
+        return self.step(None)
+
+    def step(self, value):
+        """Go on."""
+        return self.module.step(self.hand, value)
+
+    def throw(self, error):
+        """Raise."""
+        return self.module.throw(self.hand, error)
+
+
+@pytest.fixture(params=sorted(MODULES))
 def carry(request):
-    """How to make a carrier, and its hand."""
+    """How to take coroutines in hand."""
 
     def carry(ref):
-        hand = native.CoroutineHand(ref._d9_cell, None, None, None)
-        return hand, CARRIERS[request.param](hand)
+        carrying = Carrying(MODULES[request.param], ref)
+        return carrying.hand, carrying
 
     return carry
 
@@ -200,7 +222,7 @@ def test_a_bound_message_does_not_keep_its_ref_alive(bind):
     with_listener(body)
 
 
-# -- Carrier -------------------------------------------------------------------------------
+# -- step and throw -------------------------------------------------------------------------------
 
 
 async def giving(value):
@@ -214,7 +236,7 @@ async def failing():
 
 
 class Wait:
-    """What a coroutine awaits: the carrier gives it out."""
+    """What a coroutine awaits: the step gives it out."""
 
     def __await__(self):
         return (yield self)
@@ -229,11 +251,11 @@ def test_a_coroutine_is_carried_to_its_end(carry):
     def body(ref):
         hand, carrier = carry(ref)
         wait = Wait()
-        assert carrier.step(adding(wait)) is wait
+        assert carrier.begin(adding(wait)) is wait
         assert carrier.step(1) is wait
         assert carrier.step(2) is ENDED
         assert (hand.result_, hand.error, hand.kept) == (3, None, False)
-        assert carrier.step(giving("next")) is ENDED
+        assert carrier.begin(giving("next")) is ENDED
         assert hand.result_ == "next"
 
     with_listener(body)
@@ -245,7 +267,7 @@ def test_any_value_is_passed_on(carry, value):
 
     def body(ref):
         hand, carrier = carry(ref)
-        assert carrier.step(giving(value)) is ENDED
+        assert carrier.begin(giving(value)) is ENDED
         assert hand.result_ is value
 
     with_listener(body)
@@ -259,11 +281,11 @@ def test_an_exception_is_the_outcome(carry):
 
     def body(ref):
         hand, carrier = carry(ref)
-        assert carrier.step(failing()) is ENDED
+        assert carrier.begin(failing()) is ENDED
         assert isinstance(hand.error, LookupError)
         assert "raise LookupError" in "".join(traceback.format_exception(hand.error))
         for kind in (asyncio.CancelledError, KeyboardInterrupt, SystemExit, StopIteration):
-            assert carrier.step(exiting(kind)) is ENDED
+            assert carrier.begin(exiting(kind)) is ENDED
             assert isinstance(hand.error, RuntimeError if kind is StopIteration else kind)
 
     with_listener(body)
@@ -285,18 +307,51 @@ def test_an_error_can_be_thrown_in(carry):
     def body(ref):
         hand, carrier = carry(ref)
         wait = Wait()
-        carrier.step(waiting(wait, "again"))
+        carrier.begin(waiting(wait, "again"))
         assert carrier.throw(KeyError("x")) is wait
         assert carrier.step("value") is ENDED
         assert hand.result_ == "value"
-        carrier.step(waiting(wait, "ended"))
+        carrier.begin(waiting(wait, "ended"))
         assert carrier.throw(KeyError("x")) is ENDED
         assert hand.result_ == "'x'"
         assert hand.error is None
-        carrier.step(waiting(wait, "raised"))
+        carrier.begin(waiting(wait, "raised"))
         error = KeyError("x")
         assert carrier.throw(error) is ENDED
         assert hand.error is error
+
+    with_listener(body)
+
+
+def test_what_is_thrown_in_before_the_first_step_ends_it(carry):
+    """A handler that is cancelled before it has begun never does."""
+    begun = []
+
+    async def beginning():
+        begun.append(True)
+
+    def body(ref):
+        hand, carrier = carry(ref)
+        hand.coroutine = beginning()
+        error = asyncio.CancelledError()
+        assert carrier.throw(error) is ENDED
+        assert hand.error is error
+
+    with_listener(body)
+    assert not begun
+
+
+def test_only_a_spare_hand_is_marked(carry):
+    """One without a pristine context is a coroutine's for good, and nobody asks."""
+
+    async def colouring():
+        COLOUR.set("red")
+
+    def body(ref):
+        hand, carrier = carry(ref)
+        hand.pristine = None
+        assert carrier.begin(colouring()) is ENDED
+        assert not hand.kept
 
     with_listener(body)
 
@@ -314,9 +369,9 @@ def test_a_step_is_made_in_the_hands_context(carry):
         token = COLOUR.set("blue")
         hand, carrier = carry(ref)
         COLOUR.reset(token)
-        assert carrier.step(giving(COLOUR)) is ENDED
+        assert carrier.begin(giving(COLOUR)) is ENDED
         assert not hand.kept
-        carrier.step(colouring(Wait()))
+        carrier.begin(colouring(Wait()))
         assert COLOUR.get() == "none"
         assert carrier.step(None) is ENDED
         assert hand.result_ == ("blue", "red")
@@ -326,7 +381,7 @@ def test_a_step_is_made_in_the_hands_context(carry):
 
 
 def test_a_coroutine_that_is_let_go_is_closed(carry):
-    """Its `finally` runs when its hand and carrier are forgotten."""
+    """Its `finally` runs when its hand is forgotten."""
     closed = []
 
     async def waiting():
@@ -337,8 +392,7 @@ def test_a_coroutine_that_is_let_go_is_closed(carry):
 
     def body(ref):
         hand, carrier = carry(ref)
-        hand.carrier = carrier
-        carrier.step(waiting())
+        carrier.begin(waiting())
         del hand, carrier
         gc.collect()
 
@@ -355,14 +409,10 @@ def test_c_takes_only_what_it_knows():
         for wrong in ((), (cell,), (cell, "hear"), ("cell", cell.home.behaviour.order[0])):
             with pytest.raises(TypeError):
                 native.Bound(*wrong)
-        with pytest.raises(TypeError):
-            native.Carrier(cell)
-        carrier = native.Carrier(native.CoroutineHand(cell, None, None, None))
-        with pytest.raises(TypeError):
-            carrier.step()
-        with pytest.raises(TypeError):
-            carrier.step(1, 2)
-        with pytest.raises(RuntimeError):
-            carrier.throw(KeyError("x"))
+        hand = native.CoroutineHand(cell, None, None, None)
+        for function in (native.step, native.throw):
+            for wrong in ((), (hand,), (hand, None, None), (cell, None), ("hand", None)):
+                with pytest.raises(TypeError):
+                    function(*wrong)
 
     with_listener(body)

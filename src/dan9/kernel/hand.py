@@ -1,7 +1,7 @@
 """A coroutine in hand: the asyncio task that a handler is, without being one.
 
-An async handler is stepped by the scheduler through a *carrier* (`native.py`): a coroutine that
-ends would raise StopIteration into compiled code, which costs 500 ns.
+An async handler is stepped by the scheduler through `native.step`: a coroutine that ends would
+raise StopIteration into compiled code, which costs 500 ns.
 
 `Hand` has the methods and attributes that asyncio, anyio and aiohttp look for on a
 task, so that `asyncio.timeout`, `TaskGroup` and `gather` work inside a handler.
@@ -23,7 +23,6 @@ from dan9.kernel.message import IN_HAND
 if TYPE_CHECKING:
     from dan9.kernel.cell import Cell
     from dan9.kernel.message import Message
-    from dan9.kernel.plain import Carrier
 
 __all__ = ["ENDED", "Hand"]
 
@@ -33,7 +32,7 @@ class _Ended:
 
 
 ENDED: Final = _Ended()
-"""What a carrier gives when its coroutine has ended."""
+"""What a step gives when the coroutine has ended."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -55,7 +54,6 @@ class Hand(Runnable):
         "began",
         "blocking",
         "callbacks",
-        "carrier",
         "cell",
         "context",
         "coroutine",
@@ -64,9 +62,9 @@ class Hand(Runnable):
         "error",
         "kept",
         "message",
+        "pristine",
         "queued",
         "result_",
-        "step",
         "to_throw",
         "waits",
     )
@@ -90,8 +88,8 @@ class Hand(Runnable):
         self.context: Context = context
         # Known outside: a task was started in it, somebody waits for it, its context was changed.
         self.kept = False
-        self.step: Callable[[object], object] | None = None
-        self.carrier: Carrier | None = None
+        # Of one that serves many handlers: the context as it was, to see whether one changed it.
+        self.pristine: Context | None = None
         self.blocking = False
         self.queued = False
         self.ended = False

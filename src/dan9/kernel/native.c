@@ -2,7 +2,7 @@
  *
  * Bound    arguments without a dict: a compiled method that takes keywords makes and frees a
  *          dict for them at every call, also where there are none.
- * Carrier  a coroutine's step without StopIteration: PyIter_Send says that a coroutine has
+ * step     a coroutine's step without StopIteration: PyIter_Send says that a coroutine has
  *          ended and what its value is; Python, compiled or not, has to raise and catch.
  * spawning a coroutine without a frame, for what needs none; instances whose one slot is set
  *          without a look at their class.
@@ -31,7 +31,7 @@ typedef dan9___kernel___message___VerbObject Verb;
 typedef dan9___kernel___registry___RegistryObject Registry;
 typedef dan9___kernel___scheduler___SchedulerObject Scheduler;
 
-static PyObject *ended; /* hand.ENDED: what a carrier gives when its coroutine has ended */
+static PyObject *ended; /* hand.ENDED: what a step gives when the coroutine has ended */
 
 static PyObject *behaviour_name; /* "_d9_behaviour" */
 
@@ -294,16 +294,7 @@ static PyTypeObject Bound_type = {
     .tp_members = Bound_members,
 };
 
-/* -- Carrier: carries a hand's coroutines to their ends, one after another ------------------ */
-
-typedef struct {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
-    PyObject *hand;
-    PyObject *context;
-    PyObject *pristine;  /* the context as it was before the first step */
-    PyObject *coroutine; /* NULL between two */
-} Carrier;
+/* -- step and throw: a coroutine in hand -------------------------------------------------- */
 
 /* Take the exception that is raised, whole. A new reference. */
 static PyObject *
@@ -322,77 +313,73 @@ take_error(void)
 
 /* Note that a coroutine has ended: its outcome, and whether it changed a context variable. */
 static PyObject *
-note_end(Carrier *self, PyObject **outcome, PyObject *value)
+note_end(Hand *hand, PyObject **outcome, PyObject *value)
 {
-    Hand *hand = (Hand *)self->hand;
-    Py_CLEAR(self->coroutine);
     Py_SETREF(*outcome, value);
-    PyObject *same = PyContext_Type.tp_richcompare(self->context, self->pristine, Py_EQ);
-    if (same == NULL) {
-        return NULL;
+    if (!Py_IsNone(hand->_pristine)) {
+        PyObject *same =
+            PyContext_Type.tp_richcompare(hand->_context, hand->_pristine, Py_EQ);
+        if (same == NULL) {
+            return NULL;
+        }
+        if (same != Py_True) {
+            hand->_kept = 1;
+        }
+        Py_DECREF(same);
     }
-    if (same != Py_True) {
-        hand->_kept = 1;
-    }
-    Py_DECREF(same);
     return Py_NewRef(ended);
 }
 
 /* Leave the context; return what was yielded, or `ended` with the outcome in the hand. */
 static PyObject *
-leave(Carrier *self, PySendResult status, PyObject *result)
+leave(Hand *hand, PySendResult status, PyObject *result)
 {
-    Hand *hand = (Hand *)self->hand;
-    if (PyContext_Exit(self->context) < 0) {
+    if (PyContext_Exit(hand->_context) < 0) {
         Py_CLEAR(result);
         status = PYGEN_ERROR;
     }
     if (status == PYGEN_RETURN) {
-        return note_end(self, &hand->_result_, result);
+        return note_end(hand, &hand->_result_, result);
     }
     if (status == PYGEN_NEXT) {
         return result;
     }
-    return note_end(self, &hand->_error, take_error());
+    return note_end(hand, &hand->_error, take_error());
 }
 
-/* Begin with the coroutine that is sent, or go on with the value that is. */
+/* Enter the hand's context; return its coroutine, a new reference. */
 static PyObject *
-Carrier_call(PyObject *callable, PyObject *const *args, size_t flags, PyObject *names)
+enter(PyObject *const *args, Py_ssize_t count)
 {
-    Carrier *self = (Carrier *)callable;
-    if (PyVectorcall_NARGS(flags) != 1 || names != NULL) {
-        PyErr_SetString(PyExc_TypeError, "a carrier takes one argument");
+    if (count != 2 || !PyObject_TypeCheck(args[0], CPyType_hand___Hand)) {
+        PyErr_SetString(PyExc_TypeError, "a hand, and what its coroutine is to get");
         return NULL;
     }
-    PyObject *sent = args[0], *result = NULL;
-    if (self->coroutine == NULL) {
-        self->coroutine = Py_NewRef(sent);
-        sent = Py_None;
-    }
-    PyObject *coroutine = Py_NewRef(self->coroutine);
-    if (PyContext_Enter(self->context) < 0) {
-        Py_DECREF(coroutine);
+    Hand *hand = (Hand *)args[0];
+    return PyContext_Enter(hand->_context) < 0 ? NULL : Py_NewRef(hand->_coroutine);
+}
+
+static PyObject *
+step(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *result = NULL, *coroutine = enter(args, count);
+    if (coroutine == NULL) {
         return NULL;
     }
-    PySendResult status = PyIter_Send(coroutine, sent, &result);
+    PySendResult status = PyIter_Send(coroutine, args[1], &result);
     Py_DECREF(coroutine);
-    return leave(self, status, result);
+    return leave((Hand *)args[0], status, result);
 }
 
 static PyObject *
-Carrier_throw(Carrier *self, PyObject *error)
+throw(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    if (self->coroutine == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "no coroutine to throw into");
+    PyObject *coroutine = enter(args, count);
+    if (coroutine == NULL) {
         return NULL;
     }
-    if (PyContext_Enter(self->context) < 0) {
-        return NULL;
-    }
-    PyObject *coroutine = Py_NewRef(self->coroutine);
     PySendResult status = PYGEN_NEXT;
-    PyObject *result = PyObject_CallMethod(coroutine, "throw", "O", error);
+    PyObject *result = PyObject_CallMethod(coroutine, "throw", "O", args[1]);
     if (result == NULL) {
         status = PYGEN_ERROR;
         if (PyErr_ExceptionMatches(PyExc_StopIteration)) {
@@ -403,93 +390,13 @@ Carrier_throw(Carrier *self, PyObject *error)
         }
     }
     Py_DECREF(coroutine);
-    return leave(self, status, result);
+    return leave((Hand *)args[0], status, result);
 }
 
-static PyObject *
-Carrier_new(PyObject *type, PyObject *const *args, size_t flags, PyObject *names)
-{
-    if (names != NULL || PyVectorcall_NARGS(flags) != 1 ||
-        !PyObject_TypeCheck(args[0], CPyType_hand___Hand)) {
-        PyErr_SetString(PyExc_TypeError, "a carrier is made of a hand");
-        return NULL;
-    }
-    PyObject *context = ((Hand *)args[0])->_context;
-    PyObject *pristine = PyContext_Copy(context);
-    Carrier *self =
-        pristine == NULL ? NULL : PyObject_GC_New(Carrier, (PyTypeObject *)type);
-    if (self == NULL) {
-        Py_XDECREF(pristine);
-        return NULL;
-    }
-    self->vectorcall = Carrier_call;
-    self->hand = Py_NewRef(args[0]);
-    self->context = Py_NewRef(context);
-    self->pristine = pristine;
-    self->coroutine = NULL;
-    PyObject_GC_Track(self);
-    return (PyObject *)self;
-}
-
-static int
-Carrier_traverse(Carrier *self, visitproc visit, void *arg)
-{
-    Py_VISIT(self->hand);
-    Py_VISIT(self->context);
-    Py_VISIT(self->pristine);
-    Py_VISIT(self->coroutine);
-    return 0;
-}
-
-static int
-Carrier_clear(Carrier *self)
-{
-    Py_CLEAR(self->hand);
-    Py_CLEAR(self->context);
-    Py_CLEAR(self->pristine);
-    Py_CLEAR(self->coroutine);
-    return 0;
-}
-
-static void
-Carrier_dealloc(Carrier *self)
-{
-    PyObject_GC_UnTrack(self);
-    Carrier_clear(self);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static PyMethodDef Carrier_methods[] = {
-    {"throw", METHOD(Carrier_throw), METH_O, "Raise an error in the coroutine."},
+static PyMethodDef functions[] = {
+    {"step", METHOD(step), METH_FASTCALL, "Go on with a hand's coroutine; see plain.step."},
+    {"throw", METHOD(throw), METH_FASTCALL, "Raise an error in a hand's coroutine."},
     {NULL},
-};
-
-/* The function that makes a step: the carrier itself, which is called without a method's frame. */
-static PyObject *
-Carrier_step(Carrier *self, void *closure)
-{
-    return Py_NewRef((PyObject *)self);
-}
-
-static PyGetSetDef Carrier_attributes[] = {
-    {"step", (getter)Carrier_step, NULL, "Begin with a coroutine, or go on with a value.", NULL},
-    {NULL},
-};
-
-static PyTypeObject Carrier_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "dan9.kernel._native.Carrier",
-    .tp_doc = "Carries a hand's coroutines to their ends; see plain.Carrier.",
-    .tp_basicsize = sizeof(Carrier),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
-    .tp_vectorcall = Carrier_new,
-    .tp_dealloc = (destructor)Carrier_dealloc,
-    .tp_traverse = (traverseproc)Carrier_traverse,
-    .tp_clear = (inquiry)Carrier_clear,
-    .tp_call = PyVectorcall_Call,
-    .tp_vectorcall_offset = offsetof(Carrier, vectorcall),
-    .tp_methods = Carrier_methods,
-    .tp_getset = Carrier_attributes,
 };
 
 /* -- spawning: the coroutine that `System.spawn` returns ------------------------------------- */
@@ -792,7 +699,7 @@ static PyTypeObject Spawning_type = {
 /* -- the module ----------------------------------------------------------------------------- */
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_native", "Bound, Carrier and spawning in C; see native.c.", -1, NULL,
+    PyModuleDef_HEAD_INIT, "_native", "Bound, step, throw and spawning in C; see native.c.", -1, functions,
 };
 
 PyMODINIT_FUNC
@@ -806,7 +713,6 @@ PyInit__native(void)
     behaviour_name = PyUnicode_InternFromString("_d9_behaviour");
     PyObject *module = PyErr_Occurred() ? NULL : PyModule_Create(&definition);
     if (module == NULL || PyModule_AddType(module, &Bound_type) < 0 ||
-        PyModule_AddType(module, &Carrier_type) < 0 ||
         PyModule_AddType(module, &Spawning_type) < 0) {
         Py_XDECREF(module);
         return NULL;

@@ -1,6 +1,6 @@
-"""What compiled Python cannot say: `Bound`, `Carrier` and `CoroutineHand`.
+"""What compiled Python cannot say: `Bound`, `step`, `throw` and `CoroutineHand`.
 
-Where the kernel is compiled, the first two are C (`native.c`, linked into the library that
+Where the kernel is compiled, the first three are C (`native.c`, linked into the library that
 mypyc makes); where it is not, they are plain Python (`plain.py`). Both keep one contract.
 """
 
@@ -14,11 +14,11 @@ from dan9.kernel.hand import Hand
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from dan9.kernel.plain import Bound, Carrier
+    from dan9.kernel.plain import Bound, step, throw
 
     library: ModuleType
 
-__all__ = ["Bound", "Carrier", "CoroutineHand", "library"]
+__all__ = ["Bound", "CoroutineHand", "library", "step", "throw"]
 
 
 class CoroutineHand(Hand):
@@ -36,7 +36,7 @@ if not TYPE_CHECKING:
         import dan9.kernel.bound  # noqa: F401 - it calls what is defined there
 
         library = load("dan9.kernel._native")
-        Bound, Carrier = library.Bound, library.Carrier
+        Bound, step, throw = library.Bound, library.step, library.throw
     else:
         library = None
-        from dan9.kernel.plain import Bound, Carrier
+        from dan9.kernel.plain import Bound, step, throw

@@ -1,4 +1,4 @@
-"""`Bound` and `Carrier` in plain Python, for a kernel that is not compiled.
+"""`Bound`, `step` and `throw` in plain Python, for a kernel that is not compiled.
 
 `native.c` says the same in C.
 """
@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
-from types import coroutine as carries_coroutines
 from typing import TYPE_CHECKING, Final
 
 from dan9.kernel.bound import description, pack, seconds, send
@@ -16,14 +14,11 @@ from dan9.kernel.hand import ENDED
 from dan9.kernel.message import ONE_ARG, ORDINARY, Ask, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-    from contextvars import Context
-
     from dan9.kernel.cell import Cell
     from dan9.kernel.hand import Hand
     from dan9.kernel.message import Verb
 
-__all__ = ["Bound", "Carrier"]
+__all__ = ["Bound", "step", "throw"]
 
 
 _MISSING = object()
@@ -118,43 +113,34 @@ def _packed(first: object, rest: tuple[object, ...], kw: dict[str, object]) -> t
     return pack(rest if first is _MISSING else (first, *rest), kw)
 
 
-class Carrier:
-    """Carries a hand's coroutines to their ends, one after another, in the hand's context.
+def step(hand: Hand, value: object) -> object:
+    """Go on with a hand's coroutine, in its context, up to its next wait.
 
-    Attributes:
-        step: Called with a coroutine, runs it up to its first wait and returns what it awaits;
-            called with a value, goes on. When the coroutine has ended it returns `ENDED`: the
-            hand has the value as `result_` or the exception as `error`, and is marked as
-            `kept` if a context variable was changed.
+    Returns:
+        What it awaits; or `ENDED`. Then the hand has the value as `result_` or the exception as
+        `error`. One that has a `pristine` context is marked as `kept` if its own differs from it.
     """
-
-    __slots__ = ("_run", "_trampoline", "step")
-
-    def __init__(self, hand: Hand) -> None:
-        self._run = hand.context.run
-        self._trampoline = trampoline = _trampoline(hand, hand.context.copy())
-        trampoline.send(None)
-        self.step: Callable[[object], object] = partial(  # type: ignore[call-arg]
-            self._run, trampoline.send
-        )
-
-    def throw(self, error: BaseException) -> object:
-        """Raise an error in the coroutine; return as `step` does."""
-        return self._run(self._trampoline.throw, error)
+    try:
+        return hand.context.run(hand.coroutine.send, value)  # type: ignore[attr-defined]
+    except StopIteration as stop:
+        hand.result_ = stop.value
+    except BaseException as error:  # the supervisor boundary
+        hand.error = error
+    return _ended(hand)
 
 
-@carries_coroutines
-def _trampoline(hand: Hand, pristine: Context) -> Generator[object, object, None]:
-    # A generator that never ends: under `yield from` CPython passes the value of a coroutine
-    # that has ended without raising StopIteration.
-    coroutine = yield ENDED
-    while True:
-        try:
-            hand.result_ = yield from coroutine  # type: ignore[misc]
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # the supervisor boundary
-            hand.error = error
-        if hand.context != pristine:
-            hand.kept = True
-        coroutine = yield ENDED
+def throw(hand: Hand, error: BaseException) -> object:
+    """Raise an error in a hand's coroutine; return as `step` does."""
+    try:
+        return hand.context.run(hand.coroutine.throw, error)  # type: ignore[attr-defined]
+    except StopIteration as stop:
+        hand.result_ = stop.value
+    except BaseException as raised:
+        hand.error = raised
+    return _ended(hand)
+
+
+def _ended(hand: Hand) -> object:
+    if hand.pristine is not None and hand.context != hand.pristine:
+        hand.kept = True
+    return ENDED

@@ -81,7 +81,7 @@ from dan9.kernel.message import (
     mailbox_full,
     message_in_context,
 )
-from dan9.kernel.native import Carrier, CoroutineHand
+from dan9.kernel.native import CoroutineHand, step, throw
 from dan9.kernel.parking import Parking
 from dan9.kernel.timers import NEVER, Timer, TimerHeap, to_ns
 
@@ -103,6 +103,8 @@ ENQUEUED: Final = 0
 NO_ROOM: Final = 1
 DEAD: Final = 2
 
+_STEP: Final[Callable[[Hand, object], object]] = step
+_THROW: Final[Callable[[Hand, BaseException], object]] = throw
 _IDENTITY: Final[Callable[[], int]] = get_ident  # a constant is not looked up
 _THREADS: Final[dict[int, threading.Thread]] = threading._active  # type: ignore[attr-defined]
 """Python's own table of threads: while it has one entry, no tell can come from another."""
@@ -1057,8 +1059,8 @@ class Scheduler:
     def begin(self, cell: Cell, message: Message, coroutine: object, began: float) -> None:
         """Take an async handler in hand and make its first step.
 
-        Most handlers end at their first step. So the hand, its carrier and its context are
-        a spare that serves one message after another; it is given away to the first handler
+        Most handlers end at their first step. So the hand and its context are a spare that
+        serves one message after another; it is given away to the first handler
         that has to wait, or that started a task, or changed a context variable.
         """
         spare = self.spare
@@ -1075,20 +1077,20 @@ class Scheduler:
         else:
             self.remember(cell, hand)
         self.current_hand = hand
-        step = hand.step
         if _HAS_TABLE:
             if self.entered is not hand:
                 self.entered = hand
                 _CURRENT_TASKS[self.loop] = hand
-            yielded = step(coroutine)  # type: ignore[misc]
+            yielded = _STEP(hand, None)
         else:
-            yielded = self.step_entered(hand, step, coroutine)
+            yielded = self.step_entered(hand)
         self.current_hand = None
         if yielded is not ENDED or hand.kept:
             # Something of it is known outside: it is this handler's for good.
             self.current = None
             self.current_cell = None
             self.spare = None
+            hand.pristine = None
             hand.began = began
             self.wait(hand, yielded)
             return
@@ -1116,7 +1118,7 @@ class Scheduler:
     def new_spare(self) -> Hand:
         """Make a hand that is ready for any handler."""
         hand = self.spare = CoroutineHand(self.nobody, None, None, None)
-        self.ready(hand)
+        hand.pristine = hand.context.copy()
         return hand
 
     def forget_hand(self, cell: Cell, hand: Hand) -> None:
@@ -1166,35 +1168,26 @@ class Scheduler:
         self.current_cell = cell
         self.current_hand = hand
         hand.waits = None
-        step = hand.step
         if _HAS_TABLE and self.entered is not hand:
             self.entered = hand
             _CURRENT_TASKS[loop] = hand
         if hand._must_cancel or hand.to_throw is not None:
             yielded = self.throw_in(hand)
-        elif not _HAS_TABLE:
-            yielded = self.step_entered(hand, step, None)
-        elif step is None:
-            step = self.ready(hand)
-            yielded = step(hand.coroutine)
+        elif _HAS_TABLE:
+            yielded = _STEP(hand, None)
         else:
-            yielded = step(None)
+            yielded = self.step_entered(hand)
         self.current = None
         self.current_cell = None
         self.current_hand = None
         self.wait(hand, yielded)
 
-    def step_entered(
-        self, hand: Hand, step: Callable[[object], object] | None, value: object
-    ) -> object:
+    def step_entered(self, hand: Hand) -> object:
         """Step where asyncio keeps its current task to itself (Python 3.14 and later)."""
-        if step is None:
-            step = self.ready(hand)
-            value = hand.coroutine
         loop = self.loop
         asyncio.tasks._enter_task(loop, hand)  # type: ignore[arg-type]
         try:
-            return step(value)
+            return _STEP(hand, None)
         finally:
             asyncio.tasks._leave_task(loop, hand)  # type: ignore[arg-type]
 
@@ -1233,24 +1226,13 @@ class Scheduler:
             self.wait_for_future(hand, yielded)
 
     def throw_in(self, hand: Hand) -> object:
-        """Cancel a coroutine at its next step; one that has not begun never does."""
+        """Raise in a coroutine at its next step; one that has not begun never does."""
         error = hand.to_throw
         hand.to_throw = None
         if error is None:
             hand._must_cancel = False
             error = cancelled_error(hand._cancel_message)
-        carrier = hand.carrier
-        if carrier is None:
-            hand.coroutine.close()  # type: ignore[attr-defined]
-            hand.error = error
-            return ENDED
-        return carrier.throw(error)
-
-    def ready(self, hand: Hand) -> Callable[[object], object]:
-        """Give the hand a carrier."""
-        carrier = hand.carrier = Carrier(hand)
-        step = hand.step = carrier.step
-        return step
+        return _THROW(hand, error)
 
     def cancel_if_asked(self, hand: Hand) -> None:
         """Deliver a cancellation that was asked for while the coroutine ran."""
@@ -1279,8 +1261,6 @@ class Scheduler:
         if hand.ended:
             return
         hand.ended = True
-        hand.carrier = None
-        hand.step = None
         cell = hand.cell
         if hand.callbacks is not None:
             for callback, context in hand.callbacks:
