@@ -104,7 +104,7 @@ def compile_modules(root: Path, target: Path, *, required: bool = False) -> list
             shutil.rmtree(work, ignore_errors=True)
     if required:
         raise SystemExit(f"dan9: the kernel could not be compiled: {why_not}")
-    print(f"dan9: the kernel runs as pure Python, about five times slower: {why_not}", flush=True)
+    print(f"dan9: the kernel runs as pure Python, five to ten times slower: {why_not}", flush=True)
     return []
 
 

@@ -1,4 +1,4 @@
-/* The three things of the kernel's hot path that mypyc cannot say.
+/* The things of the kernel's hot path that mypyc cannot say.
  *
  * Bound    arguments without a dict: a compiled method that takes keywords makes and frees a
  *          dict for them at every call, also where there are none.
@@ -7,8 +7,8 @@
  * spawning a coroutine without a frame, for what needs none; instances whose one slot is set
  *          without a look at their class.
  *
- * plain.py says the same in Python, for a kernel that is not compiled; tests/kernel/test_native.py
- * holds the two to one contract. Linked into the library that mypyc makes, whose functions
+ * plain.py and spawning.py say the same in Python, for a kernel that is not compiled;
+ * tests/kernel/test_native.py and test_spawning.py hold the two to one contract. Linked into the library that mypyc makes, whose functions
  * (CPyDef_module___name) it calls directly.
  */
 
@@ -449,10 +449,15 @@ know_classes(PyObject *daemon_class)
     return true;
 }
 
-/* Give an instance that was just made its cell. Takes the reference to it, gives it back. */
+/* Make an instance that has a cell, as `object.__new__(cls)` and an assignment would.
+ *
+ * Not by tp_alloc: without `object.__new__`, CPython 3.11 makes a dict for it at its first
+ * attribute, of 300 bytes.
+ */
 static PyObject *
-with_cell(PyObject *holder, Py_ssize_t offset, PyObject *cell)
+holder_of(PyTypeObject *cls, Py_ssize_t offset, PyObject *cell)
 {
+    PyObject *holder = PyBaseObject_Type.tp_new(cls, no_arguments, NULL);
     if (holder != NULL) {
         *(PyObject **)((char *)holder + offset) = Py_NewRef(cell);
     }
@@ -504,13 +509,10 @@ spawn_quickly(Spawning *self)
         return NULL;
     }
     PyObject *ref = NULL;
-    /* As `object.__new__`: by tp_alloc, its first field would make a dict, of 300 bytes. A ref has
-     * no fields, and its Bounds are in a dict anyway. */
-    PyObject *daemon =
-        PyBaseObject_Type.tp_new((PyTypeObject *)self->cls, no_arguments, NULL);
-    if (with_cell(daemon, cell_in_daemon, cell) != NULL) {
+    PyObject *daemon = holder_of((PyTypeObject *)self->cls, cell_in_daemon, cell);
+    if (daemon != NULL) {
         Py_SETREF(((Cell *)cell)->_instance, daemon);
-        ref = with_cell(ref_type->tp_alloc(ref_type, 0), cell_in_ref, cell);
+        ref = holder_of(ref_type, cell_in_ref, cell);
     }
     Py_DECREF(cell);
     return ref;
