@@ -9,7 +9,7 @@ import inspect
 
 import pytest
 
-from dan9 import AddressInUse, BadAddress, Daemon, on
+from dan9 import AddressInUse, BadAddress, Daemon, ScaledClock, every, on
 from dan9.base.events import DaemonSpawned
 from dan9.kernel import spawning as module
 from dan9.testing import run, system
@@ -205,6 +205,47 @@ def test_one_whose_system_is_watched_by_then_goes_the_long_way(spawn):
         await coroutine
         stop()
         assert [event.address for event in seen] == ["d9://counter/default/c1"]
+
+    in_quiet(body)
+
+
+def test_a_child_that_is_started_knows_its_parent_then():
+    """Its place comes before its start: `on_start` and `@every` go by the clock of its parent."""
+
+    class Child(Daemon):
+        """Looks round when it starts."""
+
+        clock_at_start: str = ""
+        ticks: int = 0
+
+        async def on_start(self) -> None:
+            """Look."""
+            self.clock_at_start = type(self.clock).__name__
+
+        @every("1h")
+        def tick(self) -> None:
+            """Count."""
+            self.ticks += 1
+
+        @on
+        def seen(self) -> list:
+            """Answer what was seen."""
+            return [self.clock_at_start, self.ticks]
+
+    class Parent(Daemon):
+        """Has a child."""
+
+        @on
+        async def beget(self) -> str:
+            """Spawn it."""
+            return (await self.spawn(Child, "child")).address
+
+    async def body(node):
+        fast = ScaledClock(node.clock, 3600.0)
+        parent = await node.spawn(Parent, "parent", clock=fast)
+        child = await parent.beget()
+        await asyncio.sleep(10.5)
+        assert await node.ask(child, "seen") == ["ScaledClock", 10]
 
     in_quiet(body)
 

@@ -439,8 +439,10 @@ class System(Speaking, Watching, Insight):
         group: str = "default",
         supervisor: object = None,
     ) -> D | Ref:
-        """Spawn with nothing but a place."""
-        if supervisor is not None and not (self.registry.is_quiet and isinstance(supervisor, Cell)):
+        """Spawn with nothing but a place; who starts by code of its own has it before."""
+        behaviour = getattr(cls, "_d9_behaviour", None)
+        is_quick = self.registry.is_quiet and behaviour is not None and behaviour.is_quick
+        if supervisor is not None and not (is_quick and isinstance(supervisor, Cell)):
             return await self._spawn(cls, name, None, group=group, supervisor=supervisor)
         ref: Ref = await spawning(self, self.registry, cls, group, name)
         if supervisor is not None:
