@@ -10,7 +10,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 # Tests that run on the compiled kernel too; all others run on its source only.
-BOTH   := $(wildcard tests/kernel tests/contracts tests/stateful tests/edge)
+BOTH   := $(wildcard tests/kernel tests/contracts tests/stateful tests/edge tests/daemons/test_pool.py tests/test_examples.py)
 TRIALS := $(notdir $(basename $(wildcard tests/trials/*.py)))
 PYTEST  = $(BIN)/python -m pytest
 

@@ -54,18 +54,6 @@ class Stepped(TypedDict):
     woken: int
 
 
-class _Names(dict[str, Cell]):
-    """The cells of cycles that have messages; asking for another number makes one."""
-
-    def __init__(self, make: Callable[[str], Cell | None]) -> None:
-        super().__init__()
-        self.make = make
-
-    def get(self, key: str, default: Any = None) -> Any:
-        cell = super().get(key)
-        return cell if cell is not None else self.make(key) or default
-
-
 class Waiting(TypedDict):
     """A job that is a message and has not begun."""
 
@@ -353,7 +341,7 @@ class Pool(Daemon, type="pool"):
         """Have the addresses of cycles answer: a home whose names are made when asked for."""
         registry = self.system.registry
         key = f"cycle/{self.name}"
-        if key in registry.homes and isinstance(registry.homes[key].names, _Names):
+        if key in registry.homes and registry.homes[key].make is not None:
             raise AddressInUse(
                 f"another pool's cycles have the addresses {SCHEME}{key}/…",
                 hint="give the pool another name",
@@ -369,7 +357,7 @@ class Pool(Daemon, type="pool"):
         own.limit, own.policy, own.options = given.limit, given.policy, dict(given.options)
         own.fields = given.fields
         self._home = registry.home(own, "cycle", self.name)
-        self._home.names = _Names(self._cell_for)
+        self._home.make = self._cell_for
 
     def _copied(self, verb: Verb) -> Verb:
         """Return a verb whose function lets the cycle rest afterwards."""

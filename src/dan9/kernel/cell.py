@@ -149,6 +149,14 @@ class Home:
         self.group = group
         self.prefix = f"d9://{type_name}/{group}/"
         self.names: dict[str, Cell] = {}
+        self.make: Callable[[str], Cell | None] | None = None  # makes who is asked for, if it can
+
+    def find(self, name: str) -> Cell | None:
+        """Return who has a name, made if need be; None if there is nobody."""
+        cell = self.names.get(name)
+        if cell is None and self.make is not None:
+            cell = self.make(name)
+        return cell
 
 
 @final

@@ -39,7 +39,7 @@ class Registry:
             if home is not None and home.names:
                 # Two classes of one type name: each has its own table, they share the names.
                 other = Home(self.scheduler, behaviour, type_name, group)
-                other.names = home.names
+                other.names, other.make = home.names, home.make
                 return other
             segment(type_name, "type")
             segment(group, "group")
@@ -113,10 +113,10 @@ class Registry:
         head, _, name = address.rpartition("/")
         home = self.homes.get(head[len(SCHEME) :])
         if home is not None:
-            return home.names.get(name)
+            return home.find(name)
         if head.count("/") == 2:
             home = self.homes.get(f"{head[len(SCHEME) :]}/default")
-            return home.names.get(name) if home is not None else None
+            return home.find(name) if home is not None else None
         return None
 
     def find(self, text: str) -> Cell:
@@ -146,7 +146,7 @@ class Registry:
         segment(text, "address")
         found: list[Cell] = []
         for home in self.homes.values():
-            cell = home.names.get(text)
+            cell = home.find(text)
             if cell is not None:
                 found.append(cell)
         if len(found) > 1:
