@@ -424,29 +424,29 @@ class System(Speaking, Watching, Insight):
             BadConfig: A configuration that the class does not have or that does not fit.
             DaemonFailed: Its `on_start` raised; the name is free again.
         """
-        if not config_:
-            if not options:
-                return spawning(self, self.registry, cls, "default", name)
-            if options.keys() <= _PLAIN_OPTIONS:
-                return self._spawn_child(cls, name, **options)
+        if not config_ and (not options or options.keys() <= _PLAIN_OPTIONS):
+            group, supervisor = "default", None
+            if options:
+                group, supervisor = options.get("group", "default"), options.get("supervisor")
+            if supervisor is None:
+                return spawning(self, self.registry, cls, group, name)
+            if isinstance(supervisor, Cell):
+                return self._spawn_child(cls, name, group, supervisor)
         return self._spawn(cls, name, config_, **options)
 
     async def _spawn_child(
         self,
         cls: type[D] | Callable[..., Coroutine[Any, Any, Any]],
         name: str,
-        *,
-        group: str = "default",
-        supervisor: object = None,
+        group: str,
+        parent: Cell,
     ) -> D | Ref:
         """Spawn with nothing but a place; who starts by code of its own has it before."""
         behaviour = getattr(cls, "_d9_behaviour", None)
-        is_quick = self.registry.is_quiet and behaviour is not None and behaviour.is_quick
-        if supervisor is not None and not (is_quick and isinstance(supervisor, Cell)):
-            return await self._spawn(cls, name, None, group=group, supervisor=supervisor)
+        if not (self.registry.is_quiet and behaviour is not None and behaviour.is_quick):
+            return await self._spawn(cls, name, None, group=group, supervisor=parent)
         ref: Ref = await spawning(self, self.registry, cls, group, name)
-        if supervisor is not None:
-            self._place(ref._d9_cell, supervisor)
+        self._place(ref._d9_cell, parent)
         return ref
 
     async def _spawn(

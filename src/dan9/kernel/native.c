@@ -8,8 +8,8 @@
  *          without a look at their class.
  *
  * plain.py and spawning.py say the same in Python, for a kernel that is not compiled;
- * tests/kernel/test_native.py and test_spawning.py hold the two to one contract. Linked into the library that mypyc makes, whose functions
- * (CPyDef_module___name) it calls directly.
+ * tests/kernel/test_native.py and test_spawning.py hold the two to one contract. Linked into the
+ * library that mypyc makes, whose functions (CPyDef_module___name) it calls directly.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -119,8 +119,8 @@ Bound_call(PyObject *callable, PyObject *const *args, size_t flags, PyObject *na
 
 /* Tell one argument to a daemon with an open mailbox, from a handler: what nearly all tells are.
  *
- * This is the short way of `Scheduler.tell`, word for word. False: it is not such a tell, and
- * nothing was done; or an error was raised.
+ * What `Scheduler.stamp` and `enqueue` come to for such a tell, as in plain.py. False: it is
+ * none, and nothing was done; or an error was raised.
  */
 static bool
 tell_shortly(Bound *self, PyObject *argument)
@@ -482,7 +482,7 @@ is_plain(PyObject *name)
     return true;
 }
 
-/* Spawn a daemon whose start takes no code; return its ref. NULL without an error: it is another. */
+/* Spawn a daemon whose start takes no code; return its ref. NULL, no error: it is another. */
 static PyObject *
 spawn_quickly(Spawning *self)
 {
@@ -533,13 +533,22 @@ go_the_long_way(Spawning *self)
     return self->coroutine != NULL;
 }
 
+/* True, with an error raised, if it has ended: it runs once. */
+static bool
+has_ended(Spawning *self)
+{
+    if (self->is_over) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    }
+    return self->is_over;
+}
+
 static PySendResult
 Spawning_step(PyObject *object, PyObject *sent, PyObject **result)
 {
     Spawning *self = (Spawning *)object;
     PySendResult status = PYGEN_ERROR;
-    if (self->is_over) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    if (has_ended(self)) {
         return status;
     }
     if (self->coroutine == NULL) {
@@ -580,15 +589,12 @@ Spawning_next(PyObject *self)
     return Spawning_send(self, Py_None);
 }
 
-/* Throw into it, or close it: what has not begun begins the long way, and ends before its first step. */
+/* Throw into it, or close it: what has not begun takes the long way, and ends before a step. */
 static PyObject *
 Spawning_forward(Spawning *self, PyObject *const *args, Py_ssize_t count, const char *method)
 {
     bool ends = self->coroutine == NULL;
-    if (self->is_over || (ends && !go_the_long_way(self))) {
-        if (self->is_over) {
-            PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
-        }
+    if (has_ended(self) || (ends && !go_the_long_way(self))) {
         return NULL;
     }
     PyObject *bound = PyObject_GetAttrString(self->coroutine, method);

@@ -67,8 +67,8 @@ class Bound:
             scheduler.tell(Message(cell, verb, shape, packed))
             return
         message = Message(cell, verb, ONE_ARG, first)
-        # What nearly all tells are: one argument, said by a handler to an open mailbox. This is
-        # the short way of `Scheduler.tell`, here and in native.c.
+        # What nearly all tells are: one argument, said by a handler to an open mailbox. What
+        # `Scheduler.stamp` and `enqueue` come to is written out, here and in native.c.
         gate = cell.gate
         current = scheduler.current
         if (
